@@ -15,7 +15,7 @@ from events.conflicts import values
 
 
 def role_of(staff: Any) -> str | None:
-    """Returns the role that decides: ``admin`` for superusers, None for anybody without access."""
+    """Returns the effective role: ``admin`` for superusers, None for people without access."""
     if not getattr(staff, "is_active", False) or not getattr(staff, "is_staff", False):
         return None
     return "admin" if staff.is_superuser else staff.role

@@ -34,14 +34,14 @@ def check_keys(**_: Any) -> None:
 
 @signals.before_task_publish.connect
 def carry_context(headers: dict[str, Any], **_: Any) -> None:
-    """Adds the current context to the headers of the task, and when it was sent, which Celery does not record."""
+    """Adds the current context and the time of sending, which Celery does not record, to the task's headers."""
     headers.update(context.current().headers())
     headers["sent_at"] = time.time()
 
 
 @signals.task_prerun.connect
 def enter_context(task_id: str, task: Any, **_: Any) -> None:
-    """Runs the task in the context of its headers, or as itself when nobody requested it."""
+    """Runs the task in the context of its headers; without one, the actor is ``task:<name>``."""
     carried = context.from_headers({"formease_context": getattr(task.request, "formease_context", "") or ""})
     acting = context.acting(carried or context.Context(actor=f"task:{task.name}"))
     acting.__enter__()

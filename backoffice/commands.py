@@ -53,7 +53,7 @@ def dispatch(
 def dispatch_overdue(command: Command, staff: Any, *, seen: Any, base_version: int, source: Any) -> commands.Result:
     """Files a command that was queued too long ago for review, or returns its result if it was executed before.
 
-    Raises the `errors.Overdue` that it was filed as.
+    A filed command raises `errors.Overdue` with its `conflict_id`. Without an inbox the command is executed.
     """
     demand_chosen(command.id)
     if known := commands.recalled(command):

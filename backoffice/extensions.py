@@ -46,7 +46,7 @@ def api_item_values(kind: Kind, keys: Sequence[Any], staff: Any) -> Values:
 
 
 def fed_by(kind: Kind, *, in_record: bool = False) -> list[str]:
-    """The subscriptions that keep values of the list, or of one record."""
+    """Returns the subscriptions that update the values of extensions, in lists or in a single record."""
     found = [more for more in section.extensions(kind.category) if more.in_record or not in_record]
     return list(dict.fromkeys(name for more in found for name in more.fed_by))
 

@@ -1,7 +1,7 @@
 """The health probes of an orchestrator: `/livez` (the process is alive) and `/readyz` (it may receive requests).
 
 Without PostgreSQL the process is not ready; without Valkey it is only slower. The answers contain states, never
-addresses or errors, because anybody may read them.
+addresses or errors, because they are public.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _checks: dict[str, Check] = {}
 
 
 def register(name: str, check: Check) -> None:
-    """Add a check of the database to `/readyz`.
+    """Adds a check of the database to `/readyz`.
 
-    It gets a function that runs a statement and returns rows, and returns `ok` or a short state.
+    The check takes a function that runs a statement and returns rows; it returns `ok` or a short state.
     """
     _checks[name] = check
 
@@ -71,10 +71,10 @@ def livez(_request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """Answers 200 when the database responds and is migrated, otherwise 503.
+    """Answers 200 if the database responds and is migrated and the hub is not draining, otherwise 503.
 
-    Without Valkey, with parked events that cannot be read, or where a registered check is not `ok`, `status` is
-    `degraded` and the answer still 200.
+    `status` is `degraded`, still with 200, if Valkey is missing, parked events cannot be read, or a registered check
+    is not `ok`.
     """
     found, log_state, more = database_and_checks()
     checks = {"database": found, "log": log_state, "valkey": valkey(), "live": live(), **more}
@@ -93,8 +93,8 @@ def database_and_checks() -> tuple[str, str, dict[str, str]]:
     """Returns the states of the database, of the log and of the registered checks.
 
     Database: `ok`, `migrations pending` or `unreachable`; log: `ok`, `unreadable events` or `unknown`. The registered
-    checks are `unknown` where they cannot be made. Uses its own connection: an exhausted
-    pool means a busy site, not a missing database.
+    checks are `unknown` where they cannot be made. Uses its own connection: an exhausted pool means a busy site, not a
+    missing database.
     """
     unknown = dict.fromkeys(_checks, "unknown")
     try:
@@ -116,7 +116,7 @@ def live() -> str:
     """Returns the state of this process's hub.
 
     `ok`, `idle` (it has not begun to follow the log), `polling` (without relay or Valkey it reads the log), `draining`
-    (it is shutting down and must receive no more clients) or `behind`.
+    (it is shutting down and must receive no more clients) or `behind` (it cannot read the log).
     """
     status = local_hub.status()
     if status is None:
@@ -143,7 +143,7 @@ def valkey() -> str:
 
 @functools.cache
 def wanted_migrations() -> frozenset[tuple[str, str]]:
-    """Returns the migrations that this version of the code needs, read from the files once."""
+    """Returns the last migration of each app in this version of the code, read from the files once."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 

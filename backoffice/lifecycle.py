@@ -14,7 +14,7 @@ from events.types import CommandData, Event
 
 
 class State(Protocol):
-    """The state of such a record. A record that can be erased also has `erased_at`."""
+    """The attributes that the state of a record needs, besides `erased_at` if the record can be erased."""
 
     @property
     def exists(self) -> bool: ...

@@ -1,4 +1,4 @@
-"""Filters of the log."""
+"""Filters of log messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FREQUENT_TASKS: Final = frozenset({"metrics.sample"})
 
 
 class WithoutFrequentTasks(logging.Filter):
-    """Drops the lines in which a worker receives and finishes such a task; warnings and errors stay."""
+    """Drops the messages that a worker received or finished a frequent task; warnings and errors stay."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         about = record.args if isinstance(record.args, dict) else {}

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 from backoffice import access, section
 from backoffice.section import Kind, NavItem, Text
 
-# The groups of the navigation in display order, and what is above each.
+# The groups of the navigation in display order, with their headings.
 GROUPS: Final[dict[str, str | Promise]] = {
     "": "",
     "records": gettext_lazy("Records"),
@@ -74,7 +74,7 @@ def header_items(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def assets() -> dict[str, list[str]]:
-    """The style sheets and JavaScript modules that sections add to every page."""
+    """Returns the style sheets and JavaScript modules that sections add to every page."""
     found = section.sections()
     return {
         "added_styles": [name for one in found for name in one.styles],

@@ -110,12 +110,12 @@ class Inbox:
 
 
 def plain_title(row: Any, _staff: Any) -> str:
-    """The name that the model gives a row."""
+    """Returns the title of a row: its `str()`. The default of `Kind.title`."""
     return str(row)
 
 
 def nobody(_row: Any, _staff: Any) -> str:
-    """A record that belongs to no user."""
+    """Returns no owner, for kinds whose records belong to no user. The default of `Kind.owner`."""
     return ""
 
 
@@ -200,7 +200,7 @@ class Extension:
 
     @property
     def names(self) -> frozenset[str]:
-        """All names that it adds; none may exist in the kind."""
+        """All names that the extension adds; none may exist in the kind."""
         columns, panels = (column.value for column in self.columns), (panel.field for panel in self.panels)
         return frozenset((*columns, *self.sorts, *self.api_fields, *panels)) - {""}
 

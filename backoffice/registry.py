@@ -12,7 +12,7 @@ from realtime import topics as live
 
 
 def fill() -> None:
-    """Called once from `ready()`; calling it again changes nothing.
+    """Loads the sections and registers their declarations; `ready()` calls it, and repeated calls change nothing.
 
     Projections of an event run in this order: preconditions on other records, the read table, further effects.
     """

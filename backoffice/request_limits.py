@@ -1,7 +1,7 @@
 """The size limit of request bodies, enforced before Django sees the request.
 
 Django reads the whole body of a request into a temporary file before the first middleware runs, so a limit inside
-Django comes too late: any client could fill the disk through any path. This ASGI layer is the outermost one, applies to
+Django comes too late: any client could fill the disk through any path. This ASGI layer is outside Django, applies to
 every path, and needs no session, key or database. Browsers get the page for 413.
 """
 
@@ -82,7 +82,7 @@ class Limit:
 
 
 def _announced(scope: Scope) -> int:
-    """The `Content-Length`; 0 when it is absent or no number, because the bytes are counted anyway."""
+    """Returns the `Content-Length`; 0 when it is absent or no number, because the bytes are counted anyway."""
     for name, value in scope.get("headers", ()):
         if bytes(name).lower() == b"content-length":
             digits = bytes(value).strip()
@@ -92,7 +92,7 @@ def _announced(scope: Scope) -> int:
 
 
 def _answer(scope: Scope, max_bytes: int) -> Any:
-    """Sends the refusal: a problem for the API, a page for a browser, plain text elsewhere."""
+    """Returns the refusal: a problem for the API, a page for a browser, plain text for other clients."""
     text = f"The request body is larger than this server accepts ({max_bytes:,} bytes)."
     try:
         request = ASGIRequest(scope, io.BytesIO())
@@ -104,7 +104,7 @@ def _answer(scope: Scope, max_bytes: int) -> Any:
 
 
 def _as_page(request: ASGIRequest, text: str) -> Any:
-    """The page of `error_pages`, with the headers that all pages have."""
+    """Returns the page of `error_pages`, with the headers that all pages have."""
     page = ContentSecurityPolicyMiddleware(lambda asked: error_pages.page(asked, 413, text=text))
     response: Any = XFrameOptionsMiddleware(page)(request)
     return SecurityMiddleware(page).process_response(request, response)
@@ -144,7 +144,7 @@ def _exceeds(length: int | None) -> bool:
 
 
 def _end_daphne(request: Any) -> None:
-    """Answers 413 on the connection itself and close it: there is no complete request to answer yet."""
+    """Answers 413 on the connection itself and closes it: there is no complete request to answer yet."""
     channel = request.channel
     if channel is None or getattr(channel, "_body_refused", False):
         return

@@ -215,14 +215,14 @@ class Kind:
         raise AttributeError(name)
 
     def label(self, name: str) -> str:
-        """The label of a field."""
+        """Returns the label of a field."""
         if name in self.labels:
             return str(self.labels[name])
         known = {field.name: field for field in self.model._meta.get_fields()}.get(name.removesuffix("_id"))
         return str(getattr(known, "verbose_name", name.replace("_", " ")))
 
     def choice_label(self, name: str, value: Any) -> str | None:
-        """The label of a stored choice; None for a field without choices."""
+        """Returns the label of a stored choice; None for other values and for fields without choices."""
         known = {field.name: field for field in self.model._meta.get_fields()}.get(name)
         choices = dict(getattr(known, "choices", None) or ())
         return str(choices[value]) if value in choices else None
@@ -291,7 +291,7 @@ _extensions: dict[str, list[Extension]] = {}
 
 
 def load() -> None:
-    """Import the sections that the settings list. Called from `ready()`; calling it again changes nothing.
+    """Imports the sections that the settings list; `ready()` calls it, and repeated calls change nothing.
 
     Raises `ImproperlyConfigured` for declarations that contradict each other.
     """
@@ -346,7 +346,7 @@ def kinds() -> list[Kind]:
 
 
 def kind(category: str) -> Kind:
-    """Raises `KeyError` for a category that is no kind of record."""
+    """Returns the kind of record of this category. Raises `KeyError` for other categories."""
     return _kinds[category]
 
 
@@ -355,7 +355,7 @@ def find(category: str) -> Kind | None:
 
 
 def rights(category: str) -> Roles:
-    """role -> actions that it may do with this category."""
+    """Returns the rights to a category: role -> permitted actions."""
     return _rights.get(category, {})
 
 
@@ -370,7 +370,7 @@ def extensions(category: str) -> Sequence[Extension]:
 
 
 def hidden(role: str, category: str) -> frozenset[str]:
-    """The fields of a kind and its extensions that the role never sees; empty for a category that is no kind."""
+    """Returns the fields of a kind and its extensions that the role never sees; empty for other categories."""
     if category not in _kinds:
         return frozenset()
     found = _kinds[category].hidden.get(role, frozenset())

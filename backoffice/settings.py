@@ -155,7 +155,7 @@ CELERY_BEAT_SCHEDULER = "events.beat:Scheduler"
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "create partitions of the log": {"task": "events.tasks.create_partitions", "schedule": 3600},
     "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
-    # The slot is that of the database when the task runs, so a late one is dropped and none runs twice.
+    # The database clock determines the slot when the task runs: a late task is dropped, no slot is sampled twice.
     "sample the metrics": {"task": "metrics.sample", "schedule": 5, "options": {"expires": 4}},
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
@@ -195,14 +195,15 @@ DEFAULT_FROM_EMAIL = read(
     "EMAIL_FROM", environment.matching(r"[^\n@]*[^\s@]+@[^\s@]+", "an e-mail address"), "formease@localhost"
 )
 # Private networks that channels may reach, also without TLS; and networks that they must never reach. Without the first
-# only https to public addresses is allowed. In development a receiver on this machine is.
+# only https to public addresses is allowed. In development, receivers on this machine are allowed.
 ALERT_ALLOWED_NETWORKS: list[str] = read(
     "ALERT_ALLOWED_NETWORKS", environment.networks, ["127.0.0.0/8", "::1/128"] if DEBUG else []
 )
 ALERT_DENIED_NETWORKS: list[str] = read("ALERT_DENIED_NETWORKS", environment.networks, [])
-# Certificates of an own authority, trusted by channels besides the usual ones.
+# Certificates of authorities that channels trust besides the usual ones.
 ALERT_CA_FILE = read("ALERT_CA_FILE", environment.readable_file, None)
-# Gets one message when PostgreSQL is down, as {"text": ...}; and a request after each tick, for an outside watchdog.
+# The first URL receives one message, {"text": ...}, when PostgreSQL is down; the second one a request after each tick,
+# for an external watchdog.
 ALERT_FALLBACK_URL = read("ALERT_FALLBACK_URL", environment.web_address, "")
 ALERT_HEARTBEAT_URL = read("ALERT_HEARTBEAT_URL", environment.web_address, "")
 

@@ -116,7 +116,7 @@ class BackofficeSite(admin.AdminSite):
         app_label: str,
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Answers 404: Django's page for one app would be a second navigation."""
+        """Redirects to the index: Django's page for one app would be a second navigation."""
         return HttpResponseRedirect(reverse("admin:index"))
 
     def search(self, request: HttpRequest) -> HttpResponse:
@@ -133,7 +133,7 @@ class BackofficeSite(admin.AdminSite):
 
 
 def _figures(staff: Any) -> list[dict[str, Any]]:
-    """Returns the number of records of each kind, counted up to the limit of lists, and the new ones of one day."""
+    """Returns for each kind the numbers of records and of new ones in 24 hours, counted up to a cap."""
     day = timezone.now() - timedelta(days=1)
     figures = []
     for kind in section.kinds():

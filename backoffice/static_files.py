@@ -6,7 +6,7 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class HashedModules(CompressedManifestStaticFilesStorage):  # type: ignore[misc] # WhiteNoise has no types
-    """Also replaces the names in the `import` statements of scripts.
+    """Replaces the names also in the `import` statements of scripts.
 
     Without that, a page of a new release imports modules that a browser or proxy still caches from the old one.
     """

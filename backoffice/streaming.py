@@ -19,7 +19,7 @@ def download(
 
 
 async def _awaited(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Makes each piece on the request's own thread, which has its database connection."""
+    """Yields the pieces, each made on the request's own thread, which has its database connection."""
 
     def following() -> bytes | None:
         return next(pieces, None)

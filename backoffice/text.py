@@ -28,7 +28,7 @@ class SearchText(Func):
 def sort_text(text: Any) -> Collate:
     """Text as names and titles are sorted: without accents and case, so that Zoé comes after anna.
 
-    Not an ICU collation: PostgreSQL is also built without ICU, the embedded one for example, and a newer ICU changes
-    the order under an index. `C` compares bytes and never changes.
+    The collation is not one of ICU: PostgreSQL can be built without ICU, as the embedded one is, and a newer ICU
+    changes the order under an index. `C` compares bytes and never changes.
     """
     return Collate(SearchText(text), "C")

@@ -47,7 +47,7 @@ def normal_text(value: str) -> str:
 def normal_name(value: str) -> str:
     """Normalises a name or title: composed, single spaces, without invisible or direction-changing characters.
 
-    Such characters make different names look alike.
+    These characters make different names look alike. Joiners, which some scripts and emoji need, stay.
     """
     words = " ".join(value.split())
     if words.isascii() and words.isprintable():

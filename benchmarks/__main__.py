@@ -20,6 +20,9 @@ def names() -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments and arguments[0] in {"-h", "--help"}:
+        print(f"{str(__doc__).strip()}\n\nThere are: {', '.join(names())}")
+        return 0
     cut = next((n for n, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
     wanted, options = arguments[:cut], arguments[cut:]
     unknown = set(wanted) - set(names())

@@ -76,7 +76,7 @@ def timed(function: Callable[[], Any], rounds: int) -> dict[str, Any]:
 
 
 def noisy_day() -> dict[str, Any]:
-    """The messages of a day of values around the level, by the default rule and by its level alone."""
+    """Counts the messages of a day of values around the level, by the default rule and by its level alone."""
     import msgspec
 
     from metrics.monitoring.alerting import defaults, preview

@@ -212,7 +212,7 @@ def follow_log() -> None:
 
 
 def be_follower() -> None:
-    """Note when each event has marked the values that it refuses."""
+    """Follow the log up to a position from standard input; print when each event had marked the values it refuses."""
     from events import freshness
 
     handled: dict[int, float] = {}
@@ -232,7 +232,7 @@ def be_follower() -> None:
 
 
 def be_burst() -> None:
-    """Read a slow query in many threads at once, and answer how long the slowest of them took."""
+    """For each key from standard input, read a slow query in many threads at once; print the seconds it took."""
     import msgspec
     from django.db import connection
 

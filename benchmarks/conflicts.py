@@ -1,7 +1,7 @@
 """The cost of detecting conflicts: a save without one beside the plain command, and a queue of 100 offline edits.
 
 The save is what the admin does (a base version, the inbox behind it); the plain command has neither. Both alternate in
-short slices on the same users, fsync on. The result is the median of the slices, the ratio that of the medians.
+short slices, each on users of its own, fsync on. The result is the median of the slices, the ratio that of the medians.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def users(count: int) -> list[uuid.UUID]:
 
 
 def saves(slices: int, size: int) -> dict[str, list[float]]:
-    """Milliseconds per save for each kind of save, one value per slice. Each save is of another user, so none waits."""
+    """Milliseconds per save for each kind of save, one value per slice.
+
+    Each save is of another user, so none waits.
+    """
     from backoffice import commands as entry_point
     from backoffice.sections.users.domain import UpdateUser
     from events import commands

@@ -1,8 +1,8 @@
-"""Counters: how fast a batch is applied, beside the cheapest fold there is, and what they cost the writers. fsync on.
+"""The cost of counters: applying a batch, beside the cheapest fold there is, and slower writers. fsync on.
 
 fold      the subscription from `--events` submissions of an import, spread over 500 forms a batch and on one form;
-          the reference reads the same events and adds them to one table by one `update … from jsonb` per batch
-          and the same without the indexes by which forms are sorted, which cost heap-only updates
+          the reference reads the same events and adds them to one table by one `update … from jsonb` per batch;
+          then the same without the indexes by which forms are sorted, which prevent heap-only updates
 cost      commands per second with a process that runs the subscription, and without one, in alternating phases
 import    an import at full rate: how long after a commit its submissions are counted, and whether the identity holds
 seed      all counters from the read tables
@@ -39,7 +39,7 @@ HOT = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 
 
 
 def new_forms(count: int) -> list[uuid.UUID]:
-    """One owner for every five forms."""
+    """Create forms, with one owner for every five; returns their ids."""
     from backoffice.sections.forms import domain as forms
     from backoffice.sections.users import domain as users
     from events import commands
@@ -64,7 +64,7 @@ def new_forms(count: int) -> list[uuid.UUID]:
 
 
 def receive(forms: Sequence[uuid.UUID], count: int) -> int:
-    """An import of so many submissions, the forms in turn; returns the last position."""
+    """Receive `count` submissions, to the forms in turn, as an import does; returns the last position."""
     from backoffice.sections.submissions import domain as submissions
     from events import commands, head
     from events.types import Command, new_id
@@ -104,7 +104,7 @@ def follow() -> float:
 
 
 def raw_fold(after: int) -> float:
-    """The reference: read the same events, one update per batch in a transaction; returns the seconds."""
+    """Run the reference: read the same events, one update per batch in a transaction; returns the seconds."""
     import msgspec
 
     from events import head, store
@@ -167,7 +167,7 @@ def fold(events: int) -> list[dict[str, Any]]:
 
 @contextmanager
 def runner() -> Any:
-    """A process that runs the subscription."""
+    """Within this context a process runs the subscription."""
     process = subprocess.Popen(
         [sys.executable, "manage.py", "run_subscriptions", "counters"],
         stdout=subprocess.PIPE,
@@ -184,7 +184,7 @@ def runner() -> Any:
 
 
 def commands_per_second(forms: Sequence[uuid.UUID], seconds: float, writers: int) -> float:
-    """Single commands by so many threads."""
+    """Commands per second, dispatched one at a time by each of `writers` threads."""
     from django.db import connection
 
     from backoffice.sections.submissions import domain as submissions

@@ -56,7 +56,7 @@ SERVING: Final = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
 
 
 class Size(NamedTuple):
-    """Numbers of records."""
+    """Numbers of users, forms and submissions."""
 
     users: int = 1_000_000
     forms: int = 3_000_000
@@ -194,7 +194,7 @@ class Loader:
         self.seconds[name] = time.perf_counter() - began
 
     def _prepare(self) -> dict[str, int]:
-        """Create functions and the tables of names and templates; returns what the statements refer to."""
+        """Create functions and the tables of names and templates; returns the numbers that the statements refer to."""
         from devtools.samples import catalogue, people
 
         until = int(time.time()) // 60 * 60_000
@@ -310,14 +310,17 @@ def seed_counters() -> None:
 
 
 def is_complete(place: Path) -> bool:
-    """True when a recent dataset is there; its last days would no longer be those of the figures."""
+    """True when the dataset is complete and at most `MOST_DAYS` days old.
+
+    In an older one the last days of the figures would be empty.
+    """
     done = place / "complete.json"
     return done.exists() and time.time() - done.stat().st_mtime < MOST_DAYS * 86_400
 
 
 @contextlib.contextmanager
 def database(size: Size, folder: Path | None = None) -> Iterator[Path]:
-    """Services on a database with the dataset; loads it unless it is complete. Without a folder it is temporary."""
+    """Run services on a database with the dataset, loaded unless it is complete; temporary without a folder."""
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="formease-bench-")))
@@ -337,7 +340,7 @@ def database(size: Size, folder: Path | None = None) -> Iterator[Path]:
 
 
 def add_arguments(parser: argparse.ArgumentParser, scale: float) -> None:
-    """Options for the size of the dataset."""
+    """Add the options for the size of the dataset."""
     for name, count in Size()._asdict().items():
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--scale", type=float, default=scale, help="a factor for all three numbers (%(default)g)")
@@ -348,7 +351,7 @@ def size_of(options: argparse.Namespace) -> Size:
 
 
 def folder_of(size: Size) -> Path | None:
-    """A large dataset is kept for the next run, a small one is made again in seconds."""
+    """The folder that keeps a large dataset for the next run; None for a small one, which loads in seconds."""
     return FOLDER if sum(size) > 1_000_000 or (FOLDER / size.label).exists() else None
 
 

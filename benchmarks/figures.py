@@ -1,7 +1,7 @@
-"""The cost of reading figures on a large dataset, from the view to bytes and without a cache, beside a reference each.
+"""The cost of reading figures on a large dataset, from the view to bytes, without a cache, beside references.
 
     lists    a page of `users/` with counts, by each sort and some filters, beside DRF's `CursorPagination` on the same
-             table without counts; page 10,000 (or the last one) beside page 1
+             table without counts; page 10,000 (in a shorter list the page at nine tenths) beside page 1
     records  a user with the most submissions beside a light one
     days     `metrics/forms/` of 90 days beside the `GROUP BY` over the submissions of these days
 
@@ -44,7 +44,7 @@ select {column}, {key} from {table} order by {column} {way}, {key} {way} offset 
 
 
 def address(path: str) -> Callable[..., Any]:
-    """The view behind an address of the API, with the rest of it filled in."""
+    """The view behind an address of the API, with the arguments that the address contains."""
     from django.urls import resolve
 
     found = resolve(f"/api/v1/{path}")
@@ -52,7 +52,7 @@ def address(path: str) -> Callable[..., Any]:
 
 
 def filtered(plan: str = "", active: str = "") -> Callable[..., Any]:
-    """DRF's list with the same filters."""
+    """DRF's list of users with these filters."""
     from datetime import timedelta
 
     from django.utils import timezone
@@ -87,7 +87,7 @@ def measure_lists(staff: Any, times: int) -> list[dict[str, Any]]:
 
 
 def deep_cursor(sort: str) -> str:
-    """The cursor of page `DEEP`, or of the last one, as the list would have given it."""
+    """The cursor of page `DEEP`, as the list would give it, or of the row at nine tenths if shorter."""
     from backoffice import listing, models
     from backoffice.listing import cursor, order, pages
     from events import store

@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: temporary services (durable, as in production), tables, results as JSON."""
+"""Functions that the benchmarks share: temporary services (durable, as in production), tables, results as JSON."""
 
 from __future__ import annotations
 

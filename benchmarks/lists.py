@@ -1,4 +1,4 @@
-"""The cost of a page of a long list, from the view to bytes, beside DRF's `CursorPagination` on the same table.
+"""The cost of a page of a long list, from view to bytes, beside DRF's `CursorPagination` on the same table.
 
 Pages 1, 100 and 10,000 with each sort, and filters, with counts; then searches beside the way DRF's `SearchFilter`
 finds them. Both alternate in one run; results are medians: CPU is that of this process, wall time includes PostgreSQL.
@@ -63,7 +63,7 @@ def fill(rows: int) -> None:
 
 
 def get(view: Callable[..., Any], staff: Any, *, key: Any = None, **query: str) -> Callable[[], int]:
-    """Reads one page from a view, to the bytes of the answer."""
+    """Returns a function that reads one page from a view and returns the size of the answer in bytes."""
     from rest_framework.test import APIRequestFactory, force_authenticate
 
     factory = APIRequestFactory(SERVER_NAME="localhost")
@@ -111,7 +111,7 @@ def ours() -> Callable[..., Any]:
 
 
 def cursors(sort: str, number: int) -> tuple[str, str] | None:
-    """The cursors of ours and of the reference that page `number` is read with; None where there is no such page."""
+    """Our cursor and the reference's cursor for page `number`; None where there is no such page."""
     from rest_framework.pagination import Cursor
 
     from backoffice import listing, models
@@ -136,14 +136,14 @@ def cursors(sort: str, number: int) -> tuple[str, str] | None:
 
 
 def alternate(ways: dict[str, Callable[[], Any]], times: int) -> dict[str, float]:
-    """Medians in milliseconds."""
+    """Median milliseconds of each way by the wall clock; the ways alternate."""
     return {way: wall for way, (wall,) in alternate_by(ways, times, time.perf_counter).items()}
 
 
 def alternate_by(
     ways: dict[str, Callable[[], Any]], times: int, *clocks: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Medians in milliseconds, of each clock."""
+    """Median milliseconds of each way by each clock; the ways alternate."""
     taken: dict[str, list[list[float]]] = {way: [] for way in ways}
     for _ in range(times):
         for way, read in ways.items():
@@ -189,7 +189,7 @@ def measure_pages(staff: Any, times: int) -> list[dict[str, Any]]:
 
 
 def measure_records(staff: Any, times: int) -> list[dict[str, Any]]:
-    """The user with the most submissions, and one with few."""
+    """Measure reading the user with the most submissions, and one with a single submission."""
     from django.urls import resolve
 
     from metrics.counters.models import UserStats

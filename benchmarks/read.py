@@ -98,7 +98,7 @@ def copy_and_orjson(_category: str, after: int, upto: int) -> int:
 
 
 def recorded(_category: str, after: int, upto: int) -> int:
-    """`store.read_all`, which subscriptions and the API use."""
+    """Read recorded events by `store.read_all`, as subscriptions and the API do; returns their number."""
     from events import store
 
     count = 0
@@ -108,7 +108,7 @@ def recorded(_category: str, after: int, upto: int) -> int:
 
 
 def typed(category: str, after: int, upto: int) -> int:
-    """The typed events that a rebuild replays, with personal fields decrypted."""
+    """Read typed events as a rebuild does, with personal fields decrypted; returns their number."""
     from events.rebuild import replay
 
     count = 0

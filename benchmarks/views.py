@@ -35,7 +35,7 @@ def concurrent(name: str) -> None:
 
 
 def timed(work: Callable[[str], None], name: str) -> tuple[float, float]:
-    """Milliseconds of time, and of the processor by the session of this connection (parallel workers left out)."""
+    """Milliseconds of wall time, and of processor time of the connection's session (without parallel workers)."""
     from events import store
 
     pid = store.query("select pg_backend_pid()")[0][0]

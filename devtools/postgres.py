@@ -66,7 +66,10 @@ class Postgres(Service):
         return f"postgresql://{SUPERUSER}@/{quote(database)}?host={quote(str(self.sockets), safe='/')}"
 
     def start(self) -> None:
-        """1 end leftovers  2 create the cluster if missing  3 check its version  4 run it  5 create the database."""
+        """Start PostgreSQL; returns when it answers.
+
+        1 end leftovers  2 create the cluster if missing  3 check its version  4 run it  5 create the database.
+        """
         account = account_for(self.cluster, self.program)
         self.version = version_of(self.program)
         self._prepare_sockets(account)

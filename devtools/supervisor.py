@@ -88,7 +88,7 @@ class Supervisor:
 
         1 keep everything running and wait for `ready`  2 wait for a signal or a failure  3 stop children by rank.
 
-            The services stay up: the caller started them and stops them afterwards.
+        The services stay up: the caller started them and stops them afterwards.
         """
         keepers = [asyncio.create_task(self._keep(child)) for child in children]
         watches = [asyncio.create_task(self._keep_service(service)) for service in services]

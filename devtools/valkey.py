@@ -16,7 +16,7 @@ from devtools import processes, services
 
 
 class Valkey(services.Service):
-    """Valkey on 127.0.0.1, a free port and a random password. `durable=False` keeps nothing on disk.
+    """Valkey on a free port of 127.0.0.1 with a random password. `durable=False` keeps nothing on disk.
 
     settings  lines of its configuration, in addition to the required ones
     """

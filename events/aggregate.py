@@ -37,7 +37,7 @@ class Reasons:
 
     fields     fields of the state whose change needs one
     message    the error message when the reason is missing
-    keys       only records whose key this pattern finds; None: all records of the kind
+    keys       a pattern for the keys of the records that are concerned; None: all records of the kind
     on_create  creating the record needs one too
     """
 

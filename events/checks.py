@@ -42,7 +42,10 @@ LOW_HEADROOM = 2_000_000
 
 @register(Tags.database)
 def check_order(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
-    """Checks the order of the log: `manage.py check --database default`, and part of every `migrate`."""
+    """Checks sequence, triggers, free positions and master keys, also before each `migrate`.
+
+    By hand: `manage.py check --database default`.
+    """
     if not kwargs.get("databases"):
         return []
     try:

@@ -80,7 +80,7 @@ class _Work(msgspec.Struct):
 
 
 class _Begun(msgspec.Struct, frozen=True):
-    """The row that `events_begin_command` returns; see its columns."""
+    """The row that `events_begin` returns; see its columns."""
 
     now: datetime
     fingerprint: bytes | None
@@ -100,7 +100,8 @@ select o_now, o_fingerprint, o_result, o_version, o_snapshot_version, o_snapshot
 def dispatch(command: Command, seen: Any = None) -> Result:
     """Carry out one command in one transaction; see the module's docstring for the steps.
 
-    `seen` is the state its author decided on, where that is no version of the store: offline edits upon offline edits.
+    `seen` is the state on which the command's author decided, where no version of the store has that state: an offline
+    edit that follows other offline edits.
 
     Raises `InvalidCommand`, `Rejected`, `StreamNotFound`, `Conflict`, `IdempotencyKeyReused`, `StoreUnavailable`; then
     nothing was written. Repeating a command that succeeded returns its first answer with status ``duplicate``.
@@ -147,7 +148,7 @@ def dispatch_many(commands: Sequence[Command]) -> list[Result]:
     """Carry out commands in one transaction, all or nothing, with a handful of set-based statements.
 
     The same steps, events and projections as `dispatch`; commands for one stream are decided in the order given. When
-    one is refused its error is raised with the attribute `command`, and nothing was written.
+    one is refused, its error is raised with the attribute `command`, and nothing was written.
     """
     if not commands:
         return []
@@ -227,7 +228,7 @@ def _state(command: Command, stream: str, begun: _Begun | None = None) -> tuple[
 
 
 def _loaded(stream: str, begun: _Begun) -> Any:
-    """Snapshot + tail; where the snapshot does not fit this release's state, folded from the beginning."""
+    """The state from snapshot and tail; folded from the beginning where the snapshot does not fit this release."""
     record = aggregates.of_category(types.category_of(stream))
     if begun.version == 0:
         return record.initial()
@@ -254,7 +255,7 @@ def _decide(
     has_gaps: bool,
     seen: Any = None,
 ) -> Any:
-    """Steps 5 and 6: set the new events, the answer and its subject on `work`; returns the state after the events."""
+    """Steps 5 and 6: set new events, answer and its subject on `work`; returns the state after the events."""
     command = work.command
     data: CommandData = command.data
     notes: tuple[types.JsonDict, ...] = ()

@@ -25,7 +25,7 @@ COLUMNS = f"""position, stream, version, type, schema_version, data::text, event
 
 
 class EventRows:
-    """Converts rows of `COLUMNS` to events; the caller gives missing keys to `decryptor` in between.
+    """Converts rows of `COLUMNS` to events; before `events`, the caller gives missing keys to `decryptor`.
 
     One unreadable row does not stop the others: it becomes an event with `unreadable` set, for all readers.
     """

@@ -1,4 +1,4 @@
-"""Events and other stored values to JSON text, strictly and within the size limit. `decoding` is the way back."""
+"""Events and other stored values to JSON text, strictly and within the size limit. `decoding` reverses it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""All errors of the event store. One root; the docstring is the default message for people, and is translated.
+"""All errors of the event store. One root; the docstring is the default message.
 
-`code` is stable and part of the API (`application/problem+json`); `status` is the HTTP status, defined here so that
-no error lacks one.
+Layers above translate the messages that people see. `code` is stable and part of the API (`application/problem+json`);
+`status` is the HTTP status, defined here so that no error lacks one.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class MasterKeyWrong(MasterKeyMissing):
 
 
 class StaleKeys(EventsError):
-    """The keys of personal data are others than this process thought; try again."""
+    """The keys of personal data have changed since this process read them; try again."""
 
     code = "stale_keys"
     status = 503

@@ -56,12 +56,14 @@ def tags_of(event: types.RecordedEvent) -> tuple[str, ...]:
 
 
 def is_hard(event: types.RecordedEvent) -> bool:
-    """Whether the event also refuses values that may be some seconds old."""
+    """True when the event also refuses values that may be some seconds old."""
     return event.type.endswith(HARD_ACTIONS) or types.erases(event.type) or event.category in hard_categories
 
 
 def glob(pattern: str) -> re.Pattern[str]:
-    """A pattern in which `*` stands for any text; it also matches the parts after a colon that it leaves out.
+    """A regular expression for a pattern in which `*` stands for any text.
+
+    It also matches names that continue after the pattern with a colon and more parts.
 
     Parts between two stars match where they come first and nowhere else (`(?>…)`): otherwise a pattern of many stars
     would take exponential time, in every process.
@@ -95,7 +97,7 @@ class Freshness:
     # -- written by the follower -------------------------------------------------------------------------------------
 
     def start(self, epoch: str, position: int) -> None:
-        """A follower starts behind `position`. Events between an earlier follower's end and it are not known here."""
+        """Begin to follow the log after `position`; values from before an unobserved gap are refused."""
         if epoch != self.epoch:
             self.restart(epoch, position)
         elif position > self.position:
@@ -103,7 +105,7 @@ class Freshness:
             self.changes += 1
 
     def restart(self, epoch: str, position: int) -> None:
-        """The log has another history from here on: refuse all values, forget all marks."""
+        """Refuse all values and forget all marks, because the log has another history from here on."""
         self.trusted_until = NEVER
         self.floor = position
         self.epoch = epoch
@@ -136,22 +138,25 @@ class Freshness:
             self._drop_copies()
 
     def advance(self, position: int) -> None:
-        """The log holds no further event up to `position`."""
+        """Move to `position`, up to which the log holds no further event."""
         self.position = max(self.position, position)
 
     def confirm(self, begun: float) -> None:
-        """A read of the store that began at `begun` has found nothing that is not touched."""
+        """Extend the trust, because a read of the store begun at `begun` found only events that are touched."""
         self.trusted_until = max(self.trusted_until, begun + TRUST_SECONDS)
 
     def confirm_by_message(self, received: float) -> bool:
-        """The same by a message. Returns False once disconnected: a message may have waited as long as the process."""
+        """Like `confirm`, by a message received at `received`; False when the process was disconnected by then.
+
+        Then the message proves nothing: it may have waited for as long as this process did.
+        """
         if received >= self.trusted_until:
             return False
         self.confirm(received)
         return True
 
     def disconnect(self) -> None:
-        """The follower ends: from now on nobody reports here."""
+        """Stop trusting cached values, because the follower ends and nobody reports here any more."""
         self.trusted_until = NEVER
 
     def refuse_all(self) -> None:
@@ -170,7 +175,7 @@ class Freshness:
     # -- read by anybody ---------------------------------------------------------------------------------------------
 
     def trusted(self, now: float | None = None) -> bool:
-        """Whether this process may use cached values at all."""
+        """True while this process may use cached values at all."""
         return (time.monotonic() if now is None else now) < self.trusted_until
 
     def lowest(self, name: str, marks: Sequence[int], *, exact: bool, reached: int = 0) -> int:

@@ -97,7 +97,7 @@ _VALUES = re.compile(
 
 
 def without_values(statement: str) -> str:
-    """SQL that may be shown to people: statements of Django's connections contain their values."""
+    """SQL that may be shown to people: without the values, which statements of Django's connections contain."""
     return _VALUES.sub("…", statement)
 
 
@@ -108,10 +108,10 @@ def last() -> int:
 
 
 def safe() -> int:
-    """The head: the position of an event, 0 in an empty log. At or below it no event can still appear.
+    """The head: the position at or below which no event can still appear; 0 in an empty log.
 
-    Nor is a position at or below it issued again. Read it *before* the rows that it limits. Where a standby is read
-    (`events.db.replica`), it is what is known there.
+    It is the position of an event, and no position at or below it is issued again. Read it *before* the rows that it
+    limits. Where a standby is read (`events.db.replica`), it is what is known there.
     """
     if replica.alias() == replica.ALIAS:
         return known()

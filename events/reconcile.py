@@ -18,11 +18,13 @@ def reconcile(
 ) -> tuple[CommandData, tuple[types.JsonDict, ...]]:
     """Merge the command's changes to its `base_version` with the changes made since.
 
-    The base is rebuilt from the store, never taken from the client; with `seen` it is that state: the state an offline
-    editor saw, which is a version of the store and their own edits since. "mine" is the base with only this command
-    applied, so values that the domain normalises are compared normalised. Returns the command's data for the current
-    state, and notes on the origin of merged values. Raises `Conflict` when both sides changed the same fields, or when
-    the command is no edit of fields (a deletion, say) and the record changed: then a person decides.
+    The base is rebuilt from the store, never taken from the client. Where `seen` is given, it is the base: the state
+    that an offline editor saw, a version of the store with the editor's own later edits. "mine" is the base with only
+    this command applied, so values that the domain normalises are compared normalised.
+
+    Returns the command's data for the current state, and notes on the origin of merged values. Raises `Conflict` when
+    both sides changed the same fields, or when the command is no edit of fields (a deletion, say) and the record
+    changed: then a person decides.
     """
     for recall in extension.recalls:
         recall(command)

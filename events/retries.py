@@ -20,7 +20,7 @@ T = TypeVar("T")
 def run(carry_out: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `carry_out` in a transaction, again after it lost a race that a fresh attempt can win.
 
-    Inside another transaction there is no fresh look, so it is tried once.
+    Inside another transaction no fresh attempt is possible, so `carry_out` runs once.
     """
     nested = connection.in_atomic_block
     for attempt in range(1, ATTEMPTS + 1):

@@ -99,8 +99,8 @@ def append(
 ) -> Appended:
     """Append events to one stream, outside a transaction in one of its own, in one round trip.
 
-    Raises `WrongExpectedVersion`, `DuplicateEvent`, `InvalidEvent`, `EventTooLarge` or `StoreUnavailable`; then none of
-    them is stored.
+    Raises `WrongExpectedVersion`, `DuplicateEvent`, `InvalidEvent`, `EventTooLarge`, `Erased`, `MasterKeyMissing` or
+    `StoreUnavailable`; then none of them is stored.
     """
     if len(events) == 1 >= len(event_ids):
         known = types.event_type_of(type(events[0]))
@@ -329,7 +329,7 @@ select {decoding.COLUMNS} from events_event where stream = any(%s) order by stre
 
 
 def read_streams(streams: Sequence[str]) -> list[RecordedEvent]:
-    """All events of several streams, stream by stream."""
+    """All events of several streams that are not archived, stream by stream."""
     return decoding.events_of(query(READ_STREAMS_SQL, (list(streams),)))
 
 
@@ -341,8 +341,10 @@ def read_all(
     types: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
 ) -> list[RecordedEvent]:
-    """Events of the whole log with position in (`after`, `upto`], in order; `upto` is a head read with `head.safe()`
-    *before*. With `types` or `categories` only those. Archived ones are read from their files.
+    """Events of the whole log with position in (`after`, `upto`], in order, at most `limit`.
+
+    `upto` is a head read with `head.safe()` *before*. With `types` or `categories` only those. Archived events are read
+    from their files.
     """
     narrowed = {"types": types, "categories": categories}
     try:

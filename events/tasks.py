@@ -75,7 +75,7 @@ def snapshot() -> tuple[int, int]:
 
 @shared_task
 def finish_erasures() -> int:
-    """Finish purges that a process left: it died, or the rest was too much for one request."""
+    """Finish purges that a process left unfinished: it died, or the rest was too much for one request."""
     return erasure.finish()
 
 

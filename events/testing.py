@@ -43,7 +43,7 @@ def decider(aggregate: Aggregate, *, key: str = KEY, now: datetime = NOW) -> Cal
 
 
 def stored(event: Event) -> Event:
-    """The event as a reader gets it. Fails when it differs from the stored one."""
+    """The event as a reader gets it. Fails when storage would change it."""
     known = types.event_type_of(type(event))
     again = types.decode_event(known.name, known.schema_version, msgspec.json.decode(msgspec.json.encode(event)))
     assert again == event, f"{known.name} does not survive being stored:\n  stored {event!r}\n  read   {again!r}"

@@ -240,7 +240,8 @@ YEARS: Final = range(2, MAXYEAR)
 def demand_fit(known: EventType, event: Event) -> None:
     """Raises `ValueError` for an event that its field types allow and readers cannot take.
 
-    That are times that PostgreSQL has and Python has not, and values that the type's own `check` refuses.
+    Such an event has a time in the first or last year of Python's calendar, or a value that the type's own `check`
+    refuses.
     """
     for name in known.instants:
         value = getattr(event, name)

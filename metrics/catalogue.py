@@ -1,4 +1,4 @@
-"""The queries of this product: what `queries.ask` can answer."""
+"""The queries of this product, which `queries.ask` answers."""
 
 from __future__ import annotations
 
@@ -108,7 +108,10 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
 
 @define
 class UserAnalytics(Query[Analytics], frozen=True, kw_only=True):
-    """Users by plan and month of sign-up. The number of the refresh is part of the key, so a value never changes."""
+    """Users by plan and month of sign-up.
+
+    The number of the refresh is part of the key, so a value never changes.
+    """
 
     number: int
 
@@ -278,7 +281,7 @@ def form_days(days: Days, staff: Any, *, min_position: int = 0, consistent: bool
 
 
 class SystemState(msgspec.Struct, frozen=True, kw_only=True):
-    """Subscriptions that run and that do not, the furthest behind in events, parked streams, and the head."""
+    """Numbers of running and other subscriptions and of parked streams, the longest backlog in events, and the head."""
 
     running: int
     not_running: int

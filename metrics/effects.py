@@ -4,10 +4,10 @@ The counters take the events that they handle from here, and the cache the tags 
 the kinds of records, and hard events by `events.freshness`: a test produces every event and compares what happens with
 its row. Pure: nothing is imported but the shape of an event.
 
-    topics    that carry it to at least one role; ``{key}`` is the key of its record
-    tags      that refuse cached values; ``{user_id}`` stands for that field of its data
-    hard      it also refuses values that may be some seconds old
-    counters  ``table.column`` of the counters that it can change; ``total`` are the sums over everything
+    topics    that carry the event to at least one role; ``{key}`` is the key of its record
+    tags      that invalidate cached values; ``{user_id}`` stands for that field of its data
+    hard      the event also invalidates values that may be some seconds old
+    counters  ``table.column`` of the counters that it can change; ``total`` stands for the totals
 
 `system.alert` and `metrics.updated` are ephemeral frames and no events: they change nothing that is stored.
 """
@@ -24,7 +24,7 @@ from events.types import RecordedEvent
 
 
 class Effects(msgspec.Struct, frozen=True):
-    """What one type of event changes; the module's docstring explains the fields."""
+    """The effects of one type of event; the module's docstring explains the fields."""
 
     topics: tuple[str, ...]
     tags: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""`metrics/users/` and `metrics/forms/`: figures of all users and of days, with the position they are right for."""
+"""`metrics/users/` and `metrics/forms/`: figures of all users and of days, with the position that they describe."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ COLUMNS: Final = ("date", "forms_created", "unique_users", "submissions", "avg_c
 
 
 def envelope(items: Sequence[Any], position: int, at: datetime) -> dict[str, Any]:
-    """Rows, and the position and time that they are right for."""
+    """Rows, and the position and time that they describe."""
     rows = [item if isinstance(item, dict) else msgspec.structs.asdict(item) for item in items]
     return {"items": rows, "as_of": {"position": position, "at": at}}
 

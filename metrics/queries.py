@@ -38,9 +38,9 @@ class Query(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
     name        the first part of the names of its cached values, which `invalidate_cache` matches
     result      the type of the answer
-    right       (action, category): what staff must be allowed to do
-    tags_of     the tags of the events that can change the answer; see `metrics.caching.tags`
-    within      None: exact, every event of its tags refuses a cached answer. Else the seconds that it may be old
+    right       (action, category): the right that staff need
+    tags        the tags of the events that can change the answer; see `metrics.caching.tags`
+    within      None: exact, every event of its tags invalidates a cached answer. Else the seconds that it may be old
     seconds     how long an answer is kept at most; 0: it is not cached
     shared      kept in Valkey too; then `result` consists of numbers, dates and known words
     fed_by      subscriptions that keep the tables it reads; such an answer cannot be exact
@@ -64,12 +64,12 @@ class Query(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
         return ()
 
     def until(self, now: datetime) -> datetime | None:
-        """When the clock alone changes the answer; None where it does not."""
+        """The instant at which the clock alone changes the answer; None where it does not."""
         return None
 
 
 class Answer(msgspec.Struct, Generic[R], frozen=True):
-    """The answer, and the position and time as of which it is right; `raw` is the value as JSON."""
+    """The answer, and the position and time that it describes; `raw` is the value as JSON."""
 
     value: R
     raw: bytes
@@ -127,7 +127,7 @@ def _demand_numbers(result: Any, name: str) -> None:
 def ask(query: Query[R], staff: Any, *, min_position: int = 0, consistent: bool = False) -> Answer[R]:
     """The answer to a query, for a person or a program.
 
-    1  may they ask?  Raises `PermissionDenied`
+    1  check the right of `staff`; raises `PermissionDenied`
     2  wait for the subscriptions behind it, where the caller names what it must include
     3  memory, Valkey or the database: `metrics.caching.cache`
 
@@ -169,7 +169,7 @@ def task_of(query: Query[Any], role: str) -> cache.Task:
 
 @functools.lru_cache(maxsize=1_024)
 def _task(query: Query[Any], role: str) -> cache.Task:
-    """Tasks of equal queries are one object: nothing is computed for a hit."""
+    """The task of a query; equal queries share one object, so that nothing is computed for a hit."""
     name = value_name(query, role)
     return cache.Task(
         f"{build()}:{name}",
@@ -235,7 +235,7 @@ def report() -> figures.CacheReport:
 
 
 def hits_and_misses() -> tuple[int, int]:
-    """How many reads of this process the cache answered, from memory or from Valkey, and how many it could not."""
+    """The numbers of reads of this process that the cache answered (from memory or Valkey) and did not answer."""
     sizes = cache.LOCAL.memory.sizes()
     counts = [_figures[name].counts(sizes[name].hits if name in sizes else 0) for name in registered()]
     return sum(one["hits"] + one["shared"] for one in counts), sum(one["misses"] for one in counts)

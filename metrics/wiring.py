@@ -19,7 +19,7 @@ __all__ = ["catalogue"]  # imported so that its queries are registered
 
 
 def connect() -> None:
-    """Called once from `ready()`; calling it again changes nothing."""
+    """Connect everything; called once from `ready()`. A repeated call changes nothing."""
     subscription.register()
     tags.register()
     cluster.extras[pages.EXTRA] = queries.report

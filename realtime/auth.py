@@ -161,7 +161,7 @@ def bearer_token(headers: Headers) -> str | None:
 
 
 def session_key(headers: Headers) -> str | None:
-    """The session cookie's value."""
+    """The session cookie's value; None when it is missing or empty."""
     jar = parse_cookie(headers.get(b"cookie", b"").decode("latin-1"))
     return jar.get(settings.SESSION_COOKIE_NAME) or None
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class CatchUp:
-    """Catching up of all sockets of a hub.
+    """Brings the topics of all sockets of a hub up to its position.
 
     `presence_of` returns the presence snapshot that follows the answer to a subscription; `close` ends a socket whose
     catching up failed.
@@ -71,7 +71,7 @@ class CatchUp:
             socket.catch_up_task = None
 
     async def _advance(self, socket: sockets.Socket, behind: sockets.Behind) -> None:
-        """One step of catching up:
+        """Take one step of catching up, depending on the position:
 
         1  ahead of this hub (the client was served by a faster one): wait until the hub is there; reset where the log
            never assigned that position

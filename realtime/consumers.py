@@ -1,7 +1,7 @@
 """The ASGI application of a socket: the handshake in numbered steps, then the client's frames until the end.
 
-Plain ASGI without `channels`, so that uvicorn, Daphne and granian serve it alike. It never awaits slow work between two
-frames: slow work becomes a task of the hub. Frames to the client are sent by the hub.
+Plain ASGI without `channels`, so that uvicorn, Daphne and granian serve it alike. The application never awaits slow
+work between two frames: such work becomes a task of the hub. Frames to the client are sent by the hub.
 """
 
 from __future__ import annotations

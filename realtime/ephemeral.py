@@ -42,7 +42,7 @@ class EphemeralValues:
                 self._send(socket, encode(allowed, self._limits.ephemeral_batch))
 
     def page_shown(self, socket: sockets.Socket) -> None:
-        """Send the pending values of a page that is visible again at the next tick."""
+        """Send the pending values at the next tick, because the page is visible again."""
         if socket in self._due_at:
             self._due_at[socket] = 0.0
 

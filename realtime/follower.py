@@ -113,7 +113,7 @@ class Follower:
             self.request_fill()
 
     def _confirm_in_time(self) -> None:
-        """Read the store where nothing has confirmed this process's knowledge since, before it is disconnected."""
+        """Read the store if nothing was confirmed for `CONFIRM_AFTER` seconds, before trust ends."""
         if not freshness.LOCAL.trusted(time.monotonic() + freshness.TRUST_SECONDS - CONFIRM_AFTER + 0.01):
             self.request_fill()
 

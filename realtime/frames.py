@@ -84,7 +84,7 @@ class SetPresence(_Frame, frozen=True, tag="presence"):
 
 
 class Visibility(_Frame, frozen=True, tag="visibility"):
-    """A hidden page gets ephemeral values more slowly."""
+    """The page was hidden or shown; a hidden page gets ephemeral values more slowly."""
 
     hidden: bool
 

@@ -8,7 +8,7 @@ from realtime import conf, frames, sockets
 
 
 class Heartbeat:
-    """`close` ends a socket with a code and a reason; `recheck` reads its identity again."""
+    """Checks sockets by the clock. `close` ends one with a code and a reason; `recheck` reads its identity again."""
 
     def __init__(
         self,

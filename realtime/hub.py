@@ -221,7 +221,7 @@ class Hub:
         event.drop_frames()
 
     def _deliver_on_one_topic(self, event: encoding.EncodedEvent, name: str) -> None:
-        """The common case and the innermost loop of the hub: consecutive sockets mostly share the same frame."""
+        """Send an event that is followed on one topic only: the common case, in the hub's innermost loop."""
         names, targets = (name,), list(self._index.live[name])
         prometheus.DELIVERIES.inc(len(targets))
         sent, view, frame = -1, "", None
@@ -386,7 +386,7 @@ class Hub:
             self.tick(self._loop.time())
 
     def tick(self, now: float) -> None:
-        """Everything that goes by the clock: presence, values, a silent relay, heartbeats and gauges."""
+        """Do all periodic work: presence, ephemeral values, a silent relay, heartbeats and gauges."""
         self.presence.tick()
         self.ephemeral.tick(now)
         self._check_relay(now)

@@ -59,7 +59,7 @@ class PresenceTracker:
     # -- our own sockets ---------------------------------------------------------------------------------------------
 
     def set_state(self, connection: str, person: str, name: str, wanted: frames.SetPresence) -> bool:
-        """Record the state of a socket on a topic; `gone` removes it. Returns False when it is on too many topics."""
+        """Record a socket's state on a topic; `gone` removes it. Returns False when it is on too many topics."""
         if wanted.state == "gone":
             self._remove(wanted.topic, connection)
             return True
@@ -77,7 +77,10 @@ class PresenceTracker:
         return True
 
     def leave(self, connection: str, topics: Iterable[str] | None = None) -> None:
-        """A socket closed or dropped topics: keep its entries for a grace period, because a reload returns at once."""
+        """Remove a socket's entries after a grace period, because a page that reloads reconnects at once.
+
+        `topics` are those that the socket dropped; None when it closed.
+        """
         until = self._clock() + self._limits.presence_grace
         for topic in list(self._topics_of.get(connection, ())) if topics is None else topics:
             if connection in self._own.get(topic, {}):
@@ -138,7 +141,7 @@ class PresenceTracker:
     # -- clock -------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Remove who left, renew our lease, remove silent processes, show the changes."""
+        """Remove people who left, renew our lease, remove silent processes, show the changes."""
         now = self._clock()
         for (topic, connection), until in list(self._leaving.items()):
             if until <= now:

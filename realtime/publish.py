@@ -33,7 +33,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
 
 
 class Beacon(msgspec.Struct, frozen=True, kw_only=True, tag="beacon"):
-    """The relay is alive and the log is readable up to `head`."""
+    """A sign that the relay is alive; the log is readable up to `head`."""
 
     epoch: str
     head: int
@@ -74,14 +74,14 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, tag="presence"):
 
 
 class PresenceLease(msgspec.Struct, frozen=True, kw_only=True, tag="alive"):
-    """A process renews its lease; a hub that missed one of its messages up to `number` requests a snapshot."""
+    """Renews the lease of a process; a hub that missed one of its messages up to `number` requests a snapshot."""
 
     process: str
     number: int
 
 
 class PresenceRequest(msgspec.Struct, frozen=True, kw_only=True, tag="question"):
-    """A hub has just subscribed or missed a message: every process answers with a snapshot."""
+    """A request of a hub that has just subscribed or missed a message; every process answers with a snapshot."""
 
     process: str
 

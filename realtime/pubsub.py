@@ -28,7 +28,7 @@ RETRY_MIN, RETRY_MAX = 0.1, 3.0
 
 
 class Bus:
-    """Sends and receives until cancelled.
+    """Sends messages to Valkey and receives them, until cancelled.
 
     `on_message` gets every message of a hub or relay, `on_notification` is called for each notification of a commit,
     `on_subscribed` for each confirmed subscription.

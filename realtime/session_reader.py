@@ -150,7 +150,7 @@ def _login_sql() -> bytes:
 
 @functools.cache
 def sessions() -> versions.Source:
-    """The quoted name of the table of sessions."""
+    """The table of sessions and its key."""
     meta: Any = db.SessionStore.get_model_class()._meta
     quote = connection.ops.quote_name
     return versions.Source(quote(meta.db_table), quote(meta.pk.column), "text")
@@ -158,7 +158,7 @@ def sessions() -> versions.Source:
 
 @functools.cache
 def staff() -> versions.Source:
-    """The quoted name of the table of logins."""
+    """The table of logins and its key."""
     meta: Any = auth.get_user_model()._meta
     quote = connection.ops.quote_name
     return versions.Source(quote(meta.db_table), quote(meta.pk.column), meta.pk.rel_db_type(connection))

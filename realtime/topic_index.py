@@ -12,7 +12,7 @@ Index: TypeAlias = dict[str, dict[sockets.Socket, None]]
 
 
 class TopicIndex:
-    """Topic name -> sockets. A name of a socket is either in `live` or part of one of its `Behind` records."""
+    """Maps topic names to sockets. A followed name is in `live`, or in a `Behind` record of the socket."""
 
     def __init__(self) -> None:
         self.live: Index = {}

@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Freeze modules and collected tests, which live to the end: scanning them took an eighth of a worker's time."""
+    """Exclude modules and collected tests from garbage collection: scanning them took an eighth of a worker's time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -88,7 +88,7 @@ def pytest_runtest_teardown() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_cached_figures() -> None:
-    """Refuse cached figures of other tests: emptied tables are no event that would refuse them.
+    """Invalidate the cached figures of other tests: no event does that when the tables are emptied.
 
     This process has a cache only while it follows the log, for the tests of sockets.
     """

@@ -18,7 +18,7 @@ PORTAL: Final = b"<!doctype html><title>Guest network</title><h1>Accept the term
 
 @dataclass(eq=False)
 class Fault:
-    """What happens to the requests that match `method` and `path` (a regular expression), at most `times` times.
+    """A fault for at most `times` requests that match `method` and `path` (a regular expression), by `kind`:
 
     drop       the connection is closed, without (`forward=False`) or after the server has answered
     half_open  nothing is ever answered, and the connection stays open
@@ -52,7 +52,7 @@ class Fault:
         self._hit.set()
 
     def wait(self, seconds: float = 30) -> None:
-        """Waits until the first matching request was met by this fault."""
+        """Waits until this fault has handled a request, at most `seconds`."""
         assert self._hit.wait(seconds), f"no request for {self.method} {self.path}"
 
     def release(self) -> None:
@@ -63,7 +63,7 @@ class Fault:
 
 
 def response(status: int, body: bytes, content_type: str = "text/html; charset=utf-8") -> bytes:
-    """An answer of something other than this application: a gateway, a portal."""
+    """An HTTP response as of a gateway or portal in place of this application."""
     phrase = HTTPStatus(status).phrase
     head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Connection: close\r\n\r\n" + body
@@ -123,7 +123,7 @@ class FaultProxy:
         times: int | None = None,
         forward: bool = False,
     ) -> Fault:
-        """By default the page of a captive portal: 200 with HTML."""
+        """Answers matching requests with this response, by default the HTML page of a captive portal."""
         return self._add(Fault("answer", path, method, times, forward, response(status, body, content_type)))
 
     def block_upgrades(self) -> Fault:
@@ -147,13 +147,13 @@ class FaultProxy:
 
     async def _close(self) -> None:
         self._server.close()
+        await _turns()  # so that the handlers of connections accepted just before are known
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for transport in self._transports:
             transport.abort()
-        for _ in range(3):  # the loop closes the sockets of aborted transports in a later turn
-            await asyncio.sleep(0)
+        await _turns()  # the loop closes the sockets of aborted transports in a later turn
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         source, sink = await asyncio.open_connection("127.0.0.1", self.target)
@@ -173,7 +173,7 @@ class FaultProxy:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """1 read one request  2 choose the fault  3 forward it  4 answer as the fault says."""
+        """Serves a request: 1 read it  2 choose the fault  3 forward the request  4 answer as the fault demands."""
         head = await reader.readuntil(HEAD_END)  # 1
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
         body = await reader.readexactly(int(length[1])) if length else b""
@@ -207,7 +207,7 @@ class FaultProxy:
             sink.close()
 
     async def _tunnel(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """The server accepts sockets of its own origin only, so the proxy's origin is replaced."""
+        """Forwards an upgraded connection with the server's origin, because the server accepts no other."""
         origin = f"\r\nOrigin: http://127.0.0.1:{self.target}".encode()
         source, sink = await self._connect()
         sink.write(re.sub(rb"\r\norigin:[^\r]*", origin, head, flags=re.IGNORECASE))
@@ -218,6 +218,11 @@ class FaultProxy:
             for pump in pumps:
                 pump.cancel()
             sink.close()
+
+
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

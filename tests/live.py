@@ -49,7 +49,7 @@ ADD_SESSION = (
 
 
 def copy_database(template: str, name: str) -> None:
-    """Copy the database `template`, to which nobody may be connected."""
+    """Copy the database `template`, to which no session may be connected."""
     drop_database(name)
     command = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
     with _maintenance() as connection:
@@ -81,7 +81,7 @@ def worker_thread() -> Iterator[None]:
     """
 
     def receive(**_: Any) -> None:
-        """The presence of a receiver disables Celery's own configuration."""
+        """Does nothing: that a receiver exists disables Celery's own configuration."""
 
     signals.setup_logging.connect(receive)
     worker = start_worker(celery_app, pool="solo", perform_ping_check=False, shutdown_timeout=30)
@@ -157,7 +157,10 @@ class Stack:
     # -- its processes --------------------------------------------------------------------------------------------
 
     def start_web(self) -> None:
-        """Start it on the same port as before, so that open pages reconnect; returns when /readyz answers 200."""
+        """Start the web process on the same port as before, so that open pages reconnect; returns when it is ready.
+
+        Raises RuntimeError.
+        """
         self._spawn("web", ["-m", "realtime.server", "--host", "127.0.0.1", "--port", str(self.port)])
         if not processes.wait_until(lambda: not self.running("web") or self.is_ready(), READY_SECONDS) or not (
             self.running("web")

@@ -23,7 +23,7 @@ from devtools import services
 from devtools.postgres import Postgres
 from devtools.valkey import Valkey
 
-FOLDER = "FORMEASE_TEST_FOLDER"  # tells workers the folder of the first process
+FOLDER = "FORMEASE_TEST_FOLDER"  # gives workers the folder of the first process
 SPACE_NEEDED = 2**30  # bytes on the memory disk; containers often have only 64 MB there
 PREFIX = "formease-test-"
 
@@ -57,7 +57,10 @@ def pytest_unconfigure() -> None:
 
 
 def _start() -> None:
-    """Start the services: 1 create a folder  2 start PostgreSQL  3 start this process's Valkey; given ones are used."""
+    """Start the services: 1 create a folder  2 start PostgreSQL  3 start this process's Valkey.
+
+    Servers named in the environment are used instead.
+    """
     if FOLDER not in os.environ:
         os.environ[FOLDER] = str(_open.enter_context(temporary_folder()))
     folder = Path(os.environ[FOLDER]) / worker()

@@ -73,17 +73,20 @@ def project_with_notes(folder: Path) -> Path:
     return project
 
 
-def test_one_folder_and_one_line_add_a_kind_of_record(tmp_path: Path) -> None:
-    project = project_with_notes(tmp_path / "project")
-    shutil.copy(PROJECT / "tests/new_kind/scenes.py", project / "tests/realtime/test_notes.py")
-    run_tests(project, "tests/realtime/test_notes.py", "tests/test_layers.py")
-
-
-def test_a_higher_section_extends_a_kind_without_being_imported(tmp_path: Path) -> None:
-    project = project_with_notes(tmp_path / "project")
+def add_note_lengths(project: Path) -> None:
     lengths = PROJECT / "tests/new_kind/note_lengths"
     shutil.copytree(lengths, project / "metrics/note_lengths")
     shutil.copytree(lengths / "templates", project / "templates/admin/backoffice/note_lengths")
     declare(project, LENGTHS, after="metrics.section")
-    shutil.copy(PROJECT / "tests/new_kind/extension_scenes.py", project / "tests/realtime/test_note_lengths.py")
-    run_tests(project, "tests/realtime/test_note_lengths.py", "tests/test_layers.py")
+
+
+def test_one_folder_and_one_line_add_a_kind_which_a_higher_section_extends_without_being_imported(
+    tmp_path: Path,
+) -> None:
+    """Both are tested in one run of pytest, because each run migrates a database of its own."""
+    project = project_with_notes(tmp_path / "project")
+    run(project, "manage.py", "check")
+    add_note_lengths(project)
+    for scenes, name in (("scenes", "test_notes"), ("extension_scenes", "test_note_lengths")):
+        shutil.copy(PROJECT / f"tests/new_kind/{scenes}.py", project / f"tests/realtime/{name}.py")
+    run_tests(project, "tests/realtime/test_notes.py", "tests/realtime/test_note_lengths.py", "tests/test_layers.py")

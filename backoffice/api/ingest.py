@@ -198,12 +198,11 @@ def _send(request: Request, command: Command) -> commands.Result:
 
 
 def command_id(source: str, event_id: str) -> uuid.UUID:
-    """Derives the same command id for the same event, from every sender and in every attempt.
+    """Derives the command id from `source` and `id`, so that each attempt to send an event has the same id.
 
-    The input is JSON, so that two different pairs never give the same text. Anybody can compute the id, therefore it
-    is a
-    UUID of version 5 and clients may not choose such ids: nobody can use up an event's id before the event arrives
-    (`commands.demand_chosen`).
+    The input is JSON, so that two different pairs never give the same text. Other clients can compute the id too, so
+    it is a UUID of version 5, which clients may not choose (`commands.demand_chosen`): otherwise a client could use an
+    event's id before the event arrives.
     """
     return uuid.uuid5(NAMESPACE, json.dumps([source, event_id]))
 

@@ -6,6 +6,7 @@ A command that is added to the domain is described automatically.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -162,6 +163,9 @@ def _schemas() -> Schema:
             wanted += [shapes.new_of(record)] if record.is_posted else []
     known = [kind for kind in types.command_types() if section.find(kind.name.partition(".")[0])]
     _, components = msgspec.json.schema_components([*wanted, *(kind.cls for kind in known)], ref_template=REF_TEMPLATE)
+    for schema in components.values():
+        if "description" in schema:  # indented paragraphs would be shown as code
+            schema["description"] = inspect.cleandoc(schema["description"])
     envelope = msgspec.json.schema(shapes.Envelope)["$defs"]["Envelope"]
     return components | _commands(known, envelope)
 

@@ -67,7 +67,7 @@ def malformed(detail: str, code: str = "malformed", **extra: Any) -> Problem:
 
 
 def forbidden(missing: str, code: str = "forbidden", detail: str | None = None) -> Problem:
-    """403 naming the missing action (``user.delete``), field (``user.plan``) or scope."""
+    """Returns a 403 that names the missing action (``user.delete``), field (``user.plan``) or scope."""
     return Problem(status.HTTP_403_FORBIDDEN, code, detail or f"Your role does not allow {missing}.", missing=missing)
 
 

@@ -1,4 +1,4 @@
-"""Reads records of every kind, in lists and one by one, and updates them based on the version that was read.
+"""Reads records of every kind, as lists and individually, and updates them based on the version that was read.
 
 Queries select only the columns that the caller may see.
 """
@@ -204,7 +204,10 @@ def _idempotency_key(request: Request) -> uuid.UUID:
 
 
 def _if_match(request: Request, stream: str) -> int | None:
-    """Returns the version in `If-Match`; None for ``*``. 428 without the header, 404 without the record."""
+    """Returns the version in `If-Match`; None for ``*``.
+
+    Raises 428 without the header, 404 without the record, and 412 for a version that never existed.
+    """
     header = request.headers.get("If-Match", "").strip()
     if not header:
         detail = 'Send If-Match with the ETag of the version you read, such as "v3", so that no change is overwritten.'
@@ -324,7 +327,7 @@ def _record_operations(kind: Kind) -> dict[str, openapi.Operation]:
 
 
 def _late(kind: Kind, *, in_record: bool = False) -> tuple[int, ...]:
-    """504 where ``consistent=1`` may wait in vain."""
+    """Returns the error 504 if ``consistent=1`` waits for subscriptions, otherwise nothing."""
     return (504,) if extensions.fed_by(kind, in_record=in_record) else ()
 
 

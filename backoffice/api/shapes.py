@@ -6,6 +6,7 @@ Fields that are hidden from some role are missing from its responses, hence `UNS
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -31,7 +32,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class PageInfo(Shape, frozen=True, kw_only=True):
-    """Position of a page in its list. `total_count` is exact up to 10,000 and an estimate beyond."""
+    """Position of a page in its list. `total_count` is exact up to 10,000 and may be an estimate beyond."""
 
     has_next_page: bool
     has_previous_page: bool
@@ -60,7 +61,7 @@ def item_of(kind: Kind) -> type[msgspec.Struct]:
 
 @functools.cache
 def new_of(kind: Kind) -> type[msgspec.Struct]:
-    """The body of a POST to the list of a kind: the data of the command that creates a record, and its id."""
+    """Returns the struct of a POST to a kind's list: the data of the creating command, and the record's id."""
     assert kind.shape is not None
     command = types.command_type_of(kind.create or "").cls
     identity: type[Any] = UUID | UnsetType if kind.is_uuid_keyed else str  # type: ignore[assignment]
@@ -86,7 +87,7 @@ def _extended(kind: Kind, *, in_record: bool) -> type[msgspec.Struct]:
         fields,
         bases=(kind.shape,),
         module=kind.shape.__module__,
-        namespace={"__doc__": "\n\n".join(text for text in documented if text)},
+        namespace={"__doc__": "\n\n".join(inspect.cleandoc(text) for text in documented if text)},
         frozen=True,
         kw_only=True,
     )
@@ -112,8 +113,9 @@ class UnreadableEvent(Shape, frozen=True, kw_only=True):
 
 
 class Event(Shape, frozen=True, kw_only=True):
-    """An event in the API and on the socket. `unreadable` is the reason why it cannot be read; then `data` is empty,
-    or, for an unknown type, as stored."""
+    """An event in the API and on the socket.
+
+    `unreadable` is the reason why it cannot be read; then `data` is empty or, for an unknown type, as stored."""
 
     position: int
     stream: str
@@ -138,8 +140,10 @@ class StreamPage(Shape, frozen=True, kw_only=True):
 
 
 class EventPage(Shape, frozen=True, kw_only=True):
-    """Events in global order. No event can still appear at or below `head`: continue with `after` = the last position,
-    or = `head` if there were fewer than `limit` events."""
+    """Events in global order.
+
+    No event can still appear at or below `head`: continue with `after` = the last position, or = `head` if there were
+    fewer than `limit` events."""
 
     items: list[Event]
     head: int
@@ -169,9 +173,10 @@ class Envelope(Shape, frozen=True, kw_only=True):
 
 
 class Applied(Shape, frozen=True, kw_only=True):
-    """The result of a command. `status`: applied; merged (with concurrent changes of other fields); unchanged;
-    duplicate (the `id` was used before: the first result). `merged` lists the side from which a merge took each
-    change."""
+    """The result of a command.
+
+    `status`: applied; merged (with concurrent changes of other fields); unchanged; duplicate (the `id` was used
+    before: the first result). `merged` lists the side from which a merge took each change."""
 
     id: UUID
     status: answers.Status
@@ -201,6 +206,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 class ConflictProblem(Problem, frozen=True, kw_only=True):
     """Someone else changed the same fields since `base_version`, or (`why`: age) the command was queued for too long.
+
     Nothing was applied. `base` is the record at `base_version`, `theirs` at `version`, `mine` is `base` with only this
     command applied; a person must decide `fields`."""
 
@@ -220,9 +226,10 @@ class ConflictProblem(Problem, frozen=True, kw_only=True):
 
 
 class Mutation(Envelope, frozen=True, kw_only=True):
-    """A command that was queued offline. `seq` orders the queue. `base_version` is the version that the author edited,
-    including their own queued edits; `trunk_version` is the last version from the server. `queued_at` is the time on
-    the device's clock."""
+    """A command that was queued offline.
+
+    `seq` orders the queue. `base_version` is the version that the author edited, including their own queued edits;
+    `trunk_version` is the last version from the server. `queued_at` is the time on the device's clock."""
 
     seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     trunk_version: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
@@ -230,10 +237,11 @@ class Mutation(Envelope, frozen=True, kw_only=True):
 
 
 class Queue(Shape, frozen=True, kw_only=True):
-    """The queue of one browser. `client_id` identifies the browser and never changes. `person` is the author (the
-    number from `/admin/offline/person/`); another person's session gets the error `other_person`. `sent_at` is the time
-    of sending on the device's clock: an edit's age is `sent_at` - `queued_at`, so that a wrong clock does not
-    matter."""
+    """The queue of one browser.
+
+    `client_id` identifies the browser and never changes. `person` is the author (the number from
+    `/admin/offline/person/`); another person's session gets the error `other_person`. `sent_at` is the time of sending
+    on the device's clock: an edit's age is `sent_at` - `queued_at`, so that a wrong clock does not matter."""
 
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     person: int | None = None
@@ -242,8 +250,10 @@ class Queue(Shape, frozen=True, kw_only=True):
 
 
 class SyncVerdict(Shape, frozen=True, kw_only=True):
-    """The result of one queued command. `problem` is the error that it would receive alone: a conflict with the three
-    versions and its `conflict_id`, or another error. `blocked_by` is the `seq` of an earlier command for its record."""
+    """The result of one queued command.
+
+    `problem` is the error that the command would receive alone: a conflict with the three versions and its
+    `conflict_id`, or another error. `blocked_by` is the `seq` of an earlier command for its record."""
 
     seq: int
     status: Literal["applied", "merged", "unchanged", "duplicate", "conflict", "rejected"]
@@ -286,8 +296,10 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Shape, frozen=True, kw_only=True):
-    """The result of one event of a batch. `id` and `source` are the event's; `command_id` and the following fields are
-    the result of its command. `problem` is the error that a ``rejected`` event would receive alone."""
+    """The result of one event of a batch.
+
+    `id` and `source` are the event's; `command_id` and the following fields are the result of its command. `problem`
+    is the error that a ``rejected`` event would receive alone."""
 
     id: str
     source: str

@@ -18,11 +18,13 @@ from events import aggregate, errors, head, snapshots, store, types
 LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 
-# "+" in a query means a space; the zone of an instant is where it hurts.
+# "+" in a query means a space, so an instant with a zone such as +02:00 arrives with a space instead.
 LOST_PLUS = re.compile(r" (\d\d:?\d\d)$")
 STREAM = re.compile(r"[a-z][a-z0-9_]*-[^\0]{1,200}")
 
-AFTER = openapi.query("after", "Only events after this position.", {"type": "integer", "minimum": 0, "default": 0})
+NUMBER: Final = {"type": "integer", "minimum": 0, "default": 0}
+AFTER = openapi.query("after", "Only events after this position.", NUMBER)
+AFTER_VERSION = openapi.query("after", "Only events after this version.", NUMBER)
 LIMITED = openapi.query(
     "limit", "Maximum number of events.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}
 )
@@ -88,7 +90,7 @@ class Stream(views.View):
             id="read_stream",
             summary="Read the events of one record",
             tag="events",
-            parameters=(STREAM_NAME, AFTER, LIMITED, CONSISTENT),
+            parameters=(STREAM_NAME, AFTER_VERSION, LIMITED, CONSISTENT),
             response=openapi.ref("StreamPage"),
             errors=(400, 401, 403, 404, 429),
             scope="events:read, or the read scope of the record",

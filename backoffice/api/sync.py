@@ -92,7 +92,7 @@ class Chain:
     length: int = 1
 
     def covers(self, base_version: int, trunk_version: int | None) -> bool:
-        """Returns whether an edit was made on this chain or on a newer version from the server.
+        """Returns whether an edit was made on this chain; otherwise it was made on a newer version from the server.
 
         Without `trunk_version` the base decides: the client added the number of its own edits to the trunk's version.
         """

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 PAUSE_AFTER_FAILURE: Final = 1.0
 
-# Generic cell rate algorithm: one number per caller, the time at which the bucket will be empty again.
-# Takes all or nothing. Returns the milliseconds to wait, 0 when the call is allowed. Valkey's clock decides.
+# Generic cell rate algorithm: one number per caller, the time at which the whole burst is available again.
+# Takes all or nothing. Returns the milliseconds to wait, 0 when the call is allowed. Valkey's clock is used.
 TAKE: Final = """
 local clock = redis.call('time')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -84,7 +84,7 @@ class View(APIView):
             self.on_standby = self.acting.enter_context(replica.reading(standby.position_of(request._request)))
 
     def feeding(self) -> Sequence[str]:
-        """The subscriptions that ``consistent=1`` waits for."""
+        """Returns the subscriptions that ``consistent=1`` waits for."""
         return self.fed_by
 
     def _be_consistent(self, request: Request) -> None:

@@ -1,7 +1,7 @@
 """Lists, a page at a time: filters, search, sorting, and an encrypted cursor instead of a page number.
 
-Each kind of record declares the filters and sorts of its list; the error for another name contains it. Admin and API
-both use these functions. `pages` has the steps.
+Each kind of record declares the filters and sorts of its list; other names are errors that quote the name. Admin and
+API both use these functions. `pages` has the steps.
 """
 
 from backoffice.listing.filters import CREATED_FILTERS, LIVING, Filter, boolean, by_uuid, choice, flag

@@ -1,7 +1,7 @@
 """Cursors: the place of a page in a list, encrypted.
 
-A cursor holds a value of the row it begins after, such as an email address, and URLs are kept in logs and histories for
-longer than an erasure takes. So it is encrypted (AES-GCM) under a key derived from `SECRET_KEY`; keys of
+A cursor contains values of the row that the page begins after, such as an e-mail address, and URLs stay in logs and
+browser histories after an erasure. So it is encrypted (AES-GCM) under a key derived from `SECRET_KEY`; keys of
 `SECRET_KEY_FALLBACKS` still decrypt. The name of the list, the order and `VERSION` are authenticated with it.
 """
 
@@ -52,7 +52,7 @@ def encrypt(cursor: Cursor, order: Order) -> str:
 
 
 def decrypt(text: str, order: Order) -> Cursor:
-    """Raises `InvalidCursor` for anything but a cursor of this list and order."""
+    """Returns the cursor in `text`. Raises `InvalidCursor` unless it is a cursor of this list and order."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         for cipher in _ciphers():
@@ -73,7 +73,7 @@ def as_text(key: Key) -> tuple[str | None, ...]:
 
 
 def parsed(key: tuple[str | None, ...], order: Order) -> Key:
-    """The key of a cursor as values of the database. Raises `InvalidCursor` where the columns have changed since."""
+    """Returns a cursor's key as values of the database. Raises `InvalidCursor` if the columns have changed since."""
     *values, pk = key
     if len(values) != len(order.columns):
         raise InvalidCursor("The cursor belongs to an earlier release.", "cursor")

@@ -1,4 +1,7 @@
-"""Filters of lists: functions from a value to a condition, which raise `ValueError` with the values they take."""
+"""Filters of lists: functions from a value to a condition.
+
+Their `ValueError` says which values they accept: "one of active, archived".
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Orders of lists and keyset conditions: the rows after a row, found by comparing whole rows.
+"""Orders of lists, and keyset conditions that find the rows after a row by comparing several columns at once.
 
-`(created_at, id) < (x, y)` is a range of an index, so that page 10,000 costs what page 1 costs and ties neither repeat
-nor vanish. A nullable column makes two runs, the rows with a value and then those without, each a range of an index.
+`(created_at, id) < (x, y)` is a range of an index, so page 10,000 costs as much as page 1, and rows with equal values
+are neither repeated nor skipped. A nullable column is read in two runs, first the rows with a value and then those
+without one; each run is a range of an index.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Key: TypeAlias = tuple[Any, ...]
 
 
 class Beyond(Func):
-    """`(a, b) < (x, y)`, a range of an index. Written with OR, it would be read from the beginning."""
+    """The condition `(a, b) < (x, y)`: a range of an index, unlike the same condition with OR."""
 
     output_field = BooleanField()
 
@@ -42,7 +43,7 @@ class Order:
     """A requested sort of a list, and its direction.
 
     label    its name in URLs: `-created_at`
-    columns  what the rows are compared by before the primary key
+    columns  the columns by which rows are compared before the primary key
     """
 
     list: str
@@ -70,7 +71,7 @@ def asked(spec: Spec, label: str | None, hidden: frozenset[str]) -> Order:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a page begins: after the row of `key`, towards the end or, `backward`, towards the beginning."""
+    """The start of a page: after the row of `key`, towards the end or, `backward`, towards the beginning."""
 
     key: Key | None = None
     backward: bool = False
@@ -78,7 +79,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Rows that follow each other in one index: those with a value, or those without."""
+    """Consecutive rows of one index: those with a value in the sorted column or, `is_empty`, those without."""
 
     is_empty: bool
     after: Key | None
@@ -99,16 +100,16 @@ def runs(order: Order, start: Start) -> list[Run]:
 
 
 def window(rows: QuerySet[Any], order: Order, run: Run) -> QuerySet[Any]:
-    """The rows of one run after its start, in reading order."""
+    """Returns the rows of one run after its start, in reading order."""
     if order.sort.nullable:
         rows = rows.filter(**{f"{order.sort.column}__isnull": run.is_empty})
     return _after(rows, order, run, order.columns, order.pk)
 
 
 def keys_through(rows: QuerySet[Any], order: Order, run: Run, through: Through) -> QuerySet[Any, Any]:
-    """The keys of one run after its start, read along the index of the other table.
+    """Returns the keys of one run after its start, in the order of the index of the other table.
 
-    The empty run has the rows without a value there, and those that have no row there. It has no values, only keys.
+    The empty run are the rows without a value or without a row in that table; its keys are primary keys only.
     """
     column, others = order.sort.column, through.model._default_manager.order_by()
     if order.sort.nullable:
@@ -121,7 +122,7 @@ def keys_through(rows: QuerySet[Any], order: Order, run: Run, through: Through) 
 
 
 def key_of(run: Run, row: Key) -> Key:
-    """The key in a row of `keys_through`."""
+    """Returns the key in a row of `keys_through`."""
     return (None, *row) if run.is_empty else row
 
 

@@ -1,4 +1,4 @@
-"""A page of a list."""
+"""Reads one page of a list: order, conditions, rows, total, and the cursors of the pages around it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STATE: Final = "deleted"
 class Page:
     """Rows of a list and the cursors of the pages around it.
 
-    `total_count` is None when it was not requested. Up to 10,000 it is exact; beyond that it may be an estimate, and
+    `total_count` is None when it was not requested. Up to 10,000 it is exact; beyond that it may be an estimate, then
     `total_is_exact` is false.
     """
 
@@ -63,11 +63,11 @@ def page(  # noqa: PLR0913 - named, and all but the list have defaults
 ) -> Page:
     """Returns one page of a list. Searching or sorting by `hidden` fields is rejected: it would reveal their values.
 
-    With `columns`, items are dictionaries of these columns; nothing else leaves the database but the sort's columns.
+    With `columns`, items are dictionaries of these columns; only they and the sort's columns are read.
 
     1 the order, and the place in it that the cursor names
     2 the filters and the search as conditions
-    3 the page and one row more, which shows whether the list goes on
+    3 the page and one more row, which shows whether the list continues
     4 the total: from the cursor, from the search, or counted
     5 the cursors of the pages around it
 
@@ -130,7 +130,7 @@ def matching(
     hidden: frozenset[str] = frozenset(),
     queryset: QuerySet[Any] | None = None,
 ) -> QuerySet[Any]:
-    """All rows that match the filters and the search, in no order."""
+    """Returns all rows that match the filters and the search, unordered."""
     return _question(named(spec), filters or {}, search, hidden, queryset).rows
 
 
@@ -170,7 +170,7 @@ def _condition(spec: Spec, name: str, value: str, hidden: frozenset[str]) -> Q:
 
 
 def digest(filters: Mapping[str, str], search: str, hidden: frozenset[str], queryset: QuerySet[Any] | None) -> bytes:
-    """Identifies a query, so that a cursor's total is not shown for another query."""
+    """Returns a digest that identifies a query, so that a cursor's total is not shown for another query."""
     restricted = ""
     if queryset is not None and queryset.query.where:
         with contextlib.suppress(EmptyResultSet):
@@ -179,7 +179,7 @@ def digest(filters: Mapping[str, str], search: str, hidden: frozenset[str], quer
 
 
 def _items(base: QuerySet[Any], order: Order, found: Found, limit: int, columns: Columns | None) -> list[Any]:
-    """The rows of the page; a row that was removed since its key was read is left out."""
+    """Returns the rows of the page, without those that were removed since their keys were read."""
     if found.items is not None:
         return found.items[:limit]
     keys = [key[-1] for key in found.keys[:limit]]
@@ -191,7 +191,7 @@ def _items(base: QuerySet[Any], order: Order, found: Found, limit: int, columns:
 
 @contextlib.contextmanager
 def _in_time(*, each: bool) -> Iterator[None]:
-    """Limits each statement of a page, unless it comes with a limit of its own (`each`). Raises `TooSlow`."""
+    """Limits the time of the statements inside, unless `each` sets its own limit. Raises `TooSlow`."""
     try:
         with contextlib.nullcontext() if each else timeouts.at_most(settings.LIST_STATEMENT_SECONDS):
             yield

@@ -1,12 +1,12 @@
 """Ways to read the rows of a page, and the choice between them.
 
-without a search   walk the index of the sort from the cursor; with deleted rows as well, two indexes merged
-with a search      1 look at the next `NEARBY` rows of the list: a common word fills a page there
+without a search   read the index of the sort from the cursor; for living and deleted rows together, merge two indexes
+with a search      1 look at the next `NEARBY` rows of the list: hits of a common word fill a page
                    2 collect all hits by the index of the search, sort them, and take the page and the total
-                   3 above `HIT_CAP` hits, walk the index of the sort as far as it takes
+                   3 above `HIT_CAP` hits, read the index of the sort until the page is full
 
-The planner alone cannot choose between 1 and 2: it assumes that hits are spread evenly, and walks past a whole table
-where they are all old. The choice here depends only on what step 1 finds.
+The planner alone cannot choose between 1 and 2: it assumes that hits are spread evenly, and reads a whole table where
+all of them are old. The choice here depends only on the number of hits in step 1.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Question:
     """A query for rows of a list.
 
     base     all rows of the list
-    states   conditions on `deleted_at`, of which each has an index; two where living and deleted rows are wanted
+    states   conditions on `deleted_at`, each with its own index; two for living and deleted rows together
     filters  the other filters
-    search   the condition of the search, None without one
+    search   the condition of the search; None without a search
     """
 
     base: QuerySet[Any]
@@ -54,7 +54,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Keys in reading order; their rows where they were read with them, and the number of all rows where known."""
+    """Keys in reading order, their rows if those were read too, and the total if known."""
 
     keys: list[Key]
     items: list[Any] | None = None
@@ -75,7 +75,7 @@ class Reader:
     keys_only: bool = False
 
     def read(self, start: Start) -> Found:
-        """The rows after the start, towards the end or, backward, towards the beginning."""
+        """Returns the rows after the start, in reading order: towards the end or, backward, towards the beginning."""
         question, order, limit = self.question, self.order, self.size
         if question.search is None:
             return _walk(question, order, start, limit, keys_only=self.keys_only)
@@ -88,7 +88,7 @@ class Reader:
         return _walk(question, order, start, limit, keys_only=self.keys_only)  # 3
 
     def total(self, found: Found) -> tuple[int, bool]:
-        """The number of all rows, and whether it is exact."""
+        """Returns the number of all rows, and whether it is exact."""
         if found.total is not None and found.total <= HIT_CAP:
             return found.total, True
         rows = self.question.rows
@@ -118,7 +118,7 @@ def _walk(question: Question, order: Order, start: Start, limit: int, *, keys_on
 
 
 def merged(question: Question, order: Order, start: Start, limit: int) -> Statement | None:
-    """The keys of the next rows of each state, each along its index, sorted together."""
+    """Returns the statement for the next keys of all states together, each state read along its own index."""
     parts = []
     for state in question.states:
         for run in orders.runs(order, start):
@@ -134,7 +134,7 @@ def merged(question: Question, order: Order, start: Start, limit: int) -> Statem
 
 
 def _look_nearby(question: Question, order: Order, start: Start, limit: int) -> Found | None:
-    """The page, if the next rows of the list fill it; they are as many however rare the hits are."""
+    """Returns the page if the hits among the next `NEARBY` rows fill it, otherwise None."""
     if order.sort.through is not None or len(question.states) > 1:
         return None
     assert question.search is not None
@@ -151,7 +151,7 @@ def _look_nearby(question: Question, order: Order, start: Start, limit: int) -> 
 
 
 def _sort_hits(question: Question, order: Order, start: Start, limit: int) -> Found:
-    """The page and the total from all hits, at most `HIT_CAP` and one more."""
+    """Returns the page and the total from all hits, of which at most `HIT_CAP` + 1 are read."""
     rows = question.rows
     if (through := order.sort.through) is not None:
         others = through.model._default_manager.order_by().filter(**{through.key: OuterRef(order.pk)})
@@ -191,7 +191,7 @@ def order_by(order: Order, start: Start) -> str:
 
 
 def _beyond(order: Order, start: Start) -> tuple[str, Sequence[Any]]:
-    """The condition of the rows after the start, and its parameters."""
+    """Returns the condition for the rows after the start, and its parameters."""
     if start.key is None:
         return "true", ()
     sign = "<" if order.descending != start.backward else ">"

@@ -1,8 +1,9 @@
-"""Search in lists: words to conditions that an index answers, whatever the words are.
+"""Search in lists: turns words of any length into conditions that an index answers.
 
 Words and columns pass through the same SQL function (`text.SearchText`): accents and case do not count. A word with
-three letters or digits in a row is found anywhere, by a trigram index. Shorter words have no trigram: alone, they are
-found at the beginning of a column, by an index of its own; beside a longer word, anywhere.
+three letters or digits in a row is found anywhere in a column, by a trigram index. Shorter words have no trigram: a
+search of only such words finds them at the beginning of a column, by a B-tree index; beside a longer word they are
+found anywhere.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ class Contains(Func):
 
 
 class Begins(Contains):
-    """`column ^@ text`, which only a B-tree answers: of a short word a trigram index would read half of itself."""
+    """`column ^@ text`, which a B-tree answers; for a short word a trigram index would read half of itself."""
 
     arg_joiner = " ^@ "
 
 
 def words(search: str) -> str:
-    """A search without surrounding space. Raises `InvalidFilter` where it is too long."""
+    """Returns the search without surrounding space. Raises `InvalidFilter` if it is too long."""
     found = search.strip()
     if len(found) > MAX_SEARCH:
         raise InvalidFilter(f"A search has at most {MAX_SEARCH} characters.", "search")
@@ -52,7 +53,7 @@ def words(search: str) -> str:
 
 
 def whole_key(spec: Spec, asked: str) -> Any:
-    """The primary key that the search consists of, None where it is no UUID."""
+    """Returns the primary key if the search is a UUID and the list's keys are UUIDs, otherwise None."""
     if spec.model._meta.pk.get_internal_type() != "UUIDField":
         return None
     try:
@@ -62,7 +63,7 @@ def whole_key(spec: Spec, asked: str) -> Any:
 
 
 def condition(spec: Spec, asked: str, hidden: frozenset[str]) -> Q | None:
-    """Every word in one of the searchable columns; None where nothing can match."""
+    """Returns the condition that each word is in one of the searchable columns; None if nothing can match."""
     columns = [text.SearchText(name) for name in spec.search if name not in hidden]
     folded = _fold(asked.split()[:MAX_WORDS])
     if not columns or not folded:
@@ -78,7 +79,7 @@ def condition(spec: Spec, asked: str, hidden: frozenset[str]) -> Q | None:
 
 
 def escaped(word: str) -> str:
-    """A word whose characters all stand for themselves in a LIKE pattern."""
+    """Returns a word as a LIKE pattern that matches its characters literally."""
     return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 

@@ -14,9 +14,9 @@ from backoffice.listing.filters import Filter
 
 @dataclass(frozen=True, slots=True)
 class Through:
-    """The table of a sort's column, where it is not the list's own. `key`, unique there, holds the list's primary key.
+    """Another table that has the column of a sort.
 
-    The table has an index on (column, key), which a page walks.
+    Its unique column `key` has the primary key of the list's row. Pages are read along its index on (column, key).
     """
 
     model: type[Model]
@@ -25,7 +25,7 @@ class Through:
 
 @dataclass(frozen=True, slots=True)
 class ForeignColumn:
-    """A column of another table, read together with the rows of a list; `default` where there is no row."""
+    """A column of another table, read together with the rows of a list; `default` if that table has no row."""
 
     through: Through
     name: str
@@ -37,7 +37,7 @@ class Sort:
     """An order of a list. The table has an index on the columns that ends in the primary key.
 
     column     the first column; `then` are the following ones
-    nullable   rows without a value come last, whichever way the list is sorted; with `through` also rows without a row
+    nullable   rows without a value come last in both directions, as do rows without a row in the table of `through`
     parse      reads the column's value back from a cursor
     is_text    names or a title: all columns are compared as `text.sort_text`, in the index too
     through    another table that has the column
@@ -67,7 +67,7 @@ class Spec:
 
     @property
     def pk(self) -> str:
-        """The attribute of its rows that is the primary key."""
+        """The name of the primary key's attribute on the list's rows."""
         return str(self.model._meta.pk.attname)
 
 

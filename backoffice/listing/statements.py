@@ -1,7 +1,7 @@
-"""SQL that Django compiles once for each shape of a question, and that then runs with the values of each request.
+"""Statements that Django compiles once for each shape of a query; each request runs them with its own values.
 
 Building a query with the ORM takes longer than sending it. Conditions that differ only in their values have one shape
-and share one statement: `lift` takes the values out of a condition and leaves slots, `Statement.bound` fills them in.
+and share one statement: `lift` replaces the values of a condition by slots, `Statement.bound` fills them in.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Slot(Expression):
 
 
 def lift(condition: Q, values: list[Any]) -> tuple[Q, Shape]:
-    """The condition with slots, and its shape; appends the values.
+    """Returns the condition with slots instead of values, and its shape; appends the values to `values`.
 
-    Booleans and None stay, because they decide which SQL it is and which partial index applies. So does everything
-    that is not one plain value; then it is part of the shape.
+    Booleans, None and everything that is not one plain value stay in the condition and are part of the shape, because
+    the SQL and the partial index that applies depend on them.
     """
     children: list[Any] = []
     shapes: list[Shape] = []
@@ -73,7 +73,7 @@ class Statement:
         return self.sql, [values[part.place] if isinstance(part, Slot) else part for part in self.parameters]
 
     def converted(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The rows as the model's fields have them."""
+        """Returns the rows with values converted as the model's fields convert them."""
         if not self.conversions:
             return rows
         found = []
@@ -85,12 +85,12 @@ class Statement:
         return found
 
     def within(self, template: str) -> Statement:
-        """A statement around this one, which stands at ``{}`` and has all its parameters."""
+        """Returns the template with this statement at ``{}``; the template itself has no parameters."""
         return Statement(template.format(self.sql), self.parameters, self.conversions)
 
 
 def compiled(rows: QuerySet[Any, Any]) -> Statement | None:
-    """The statement of a query, None where Django knows that there are no rows."""
+    """Returns the statement of a query; None if Django knows that it has no rows."""
     compiler = rows.query.get_compiler(connection=connection)
     try:
         sql, parameters = compiler.as_sql()
@@ -114,7 +114,7 @@ _known: dict[Hashable, Statement | None] = {}
 
 
 def once(key: Hashable, build: Callable[[], Statement | None]) -> Statement | None:
-    """The statement of that key, built on first use."""
+    """Returns the statement of this key, which is built on first use."""
     try:
         return _known[key]
     except KeyError:

@@ -16,32 +16,32 @@ COUNT: Final = f"select count(*) from ({{}} limit {COUNT_CAP + 1}) as counted"  
 
 
 def total_of(rows: QuerySet[Any], cap: int = COUNT_CAP) -> tuple[int, bool]:
-    """The number of rows as (number, is exact): counted up to `cap`, beyond it the planner's estimate."""
+    """Returns (number of rows, is exact): counted up to `cap`, beyond it the planner's estimate."""
     counted = keys(rows)[: cap + 1].count()
     return (counted, True) if counted <= cap else (estimate(rows, cap), False)
 
 
 def total_of_all(rows: QuerySet[Any]) -> tuple[int, bool]:
-    """`total_of` for a list without filters or search, whose estimate depends on no correlation of columns."""
+    """Returns `total_of` a list without filters and search: a large estimate is reliable and saves the count."""
     estimated = estimate(rows, 0)
     return (estimated, False) if estimated > SURELY_LONG else total_of(rows)
 
 
 def estimate(rows: QuerySet[Any], more_than: int) -> int:
-    """The planner's estimate, corrected to be more than a number that is known to be exceeded."""
+    """Returns the planner's estimate, raised if necessary to exceed `more_than`, which is a known lower bound."""
     return max(planned(json.loads(keys(rows).explain(format="json"))), more_than + 1)
 
 
 def keys(rows: QuerySet[Any]) -> QuerySet[Any, Any]:
-    """The rows to count."""
+    """Returns the query to count: primary keys only, unordered."""
     return rows.order_by().values("pk")
 
 
 def planned(plan: Any) -> int:
-    """The number of rows in a plan."""
+    """Returns the number of rows that a plan (`explain (format json)`) expects."""
     return int(plan[0]["Plan"]["Plan Rows"])
 
 
 def settled(counted: int, estimated: int, cap: int = COUNT_CAP) -> tuple[int, bool]:
-    """The number of rows as (number, is exact), from a count up to `cap` and the planner's estimate."""
+    """Returns (number of rows, is exact) from a count up to `cap` + 1 and the planner's estimate."""
     return (counted, True) if counted <= cap else (max(estimated, cap + 1), False)

@@ -1,7 +1,7 @@
-"""Reads a page as plain values, for the API: no model instance, one round trip for rows, counts and time limit.
+"""Reads a page for the API as plain values: no model instances, one round trip with count and time limit.
 
-The queries are those of `reading` and `orders`; here they are compiled once (`statements`) and run by the pipeline.
-A sort by another table and a list of living and deleted rows find keys; the rows of the keys are joined to them.
+The queries are those of `reading` and `order`; here they are compiled once (`statements`) and run as a pipeline.
+A sort by another table, or a list of living and deleted rows, first finds keys and then joins their rows to them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from events.db import arrays, timeouts
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns to read: of the list's own table, and of other tables by the name they get."""
+    """The columns to read: those of the list's own table, and (name in the result, column) of other tables."""
 
     own: tuple[str, ...]
     foreign: tuple[tuple[str, ForeignColumn], ...] = ()
@@ -44,7 +44,7 @@ class Columns:
 
 
 class Reader:
-    """Reads up to `size` rows of one question as dictionaries; the first `read` also counts all rows when `counts`."""
+    """Reads up to `size` rows of one question as dictionaries; with `counts`, the first `read` also counts all rows."""
 
     def __init__(self, question: Question, order: Order, columns: Columns, size: int, *, counts: bool) -> None:
         self.values: list[Any] = []
@@ -61,7 +61,7 @@ class Reader:
         self.key: tuple[Hashable, ...] = (model, order, self.shape, columns, size)
 
     def read(self, start: Start) -> Found:
-        """The rows after the start, in reading order."""
+        """Returns the rows after the start, in reading order."""
         values = [*self.values, *(start.key or ())]
         count = len(self.order.columns) + 1
         if self.order.sort.through is None and len(self.question.states) > 1:
@@ -72,12 +72,12 @@ class Reader:
         return Found([row[:count] for row in rows], _dictionaries(self.columns, self.read_columns, rows))
 
     def total(self, _found: Found) -> tuple[int, bool]:
-        """The number of all rows, and whether it is exact."""
+        """Returns the number of all rows, and whether it is exact."""
         assert self.counted is not None, "not asked to count"
         return self.counted
 
     def _runs(self, start: Start, values: list[Any]) -> list[Any]:
-        """Rows of one run after another."""
+        """Returns up to `size` rows: those of one run after another."""
         rows: list[Any] = []
         for number, run in enumerate(orders.runs(self.order, start)):
             if len(rows) < self.size:
@@ -103,7 +103,7 @@ class Reader:
         return self._with_rows(keys, reading.names(self.order), reading.order_by(self.order, start))
 
     def _with_rows(self, keys: Statement | None, names: Sequence[str], order_by: str) -> Statement | None:
-        """The keys with their rows."""
+        """Returns a statement that joins the rows to the keys; None without keys."""
         if keys is None:
             return None
         row = _row(self.question.base.model, self.order, self.columns)
@@ -115,7 +115,7 @@ class Reader:
         return Statement(sql, (*keys.parameters, *row.parameters), conversions)
 
     def _slots(self, start: Start) -> Start:
-        """The start with slots instead of its values; None stays, because it decides where the page begins."""
+        """Returns the start with slots instead of values; None stays, because the SQL depends on it."""
         if start.key is None:
             return start
         first = len(self.values)
@@ -125,7 +125,7 @@ class Reader:
     # -- statements ---------------------------------------------------------------------------------------------------
 
     def _fetch(self, statement: Statement | None, values: Sequence[Any]) -> list[Any]:
-        """The rows of a statement; counts them all in the same round trip when that is still to be done."""
+        """Returns the rows of a statement; counts all rows in the same round trip unless that was done before."""
         batch = [] if statement is None else [statement]
         if counting := self.counts and self.counted is None:
             batch += self._counting()
@@ -136,7 +136,7 @@ class Reader:
         return rows
 
     def _counting(self) -> list[Statement]:
-        """The planner's estimate and, unless the list is unfiltered, the count up to the cap."""
+        """Returns the statements of the planner's estimate and, for a filtered list, of the count up to the cap."""
         keys = self._keys()
         if keys is None:
             return []
@@ -161,12 +161,12 @@ class Reader:
 
 
 def fetch(batch: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Any]]:
-    """The rows of each statement, in one round trip. Raises `TookTooLong`."""
+    """Returns the rows of each statement, in one round trip. Raises `TookTooLong`."""
     return timeouts.rows_within(settings.LIST_STATEMENT_SECONDS, batch) if batch else []
 
 
 def rows_of(model: type[Model], order: Order, columns: Columns, keys: Sequence[Any]) -> list[dict[str, Any]]:
-    """The rows of these primary keys, in their order; one that was removed meanwhile is left out."""
+    """Returns the rows of these primary keys, in this order, without those that were removed since."""
     if not keys:
         return []
 
@@ -188,7 +188,7 @@ def rows_of(model: type[Model], order: Order, columns: Columns, keys: Sequence[A
 
 
 def _row(model: type[Model], order: Order, columns: Columns) -> Statement:
-    """One row, whose key is `page_key.pk`."""
+    """Returns the statement for the row of the key `page_key.pk`."""
     rows = model._default_manager.order_by().filter(pk=RawSQL("page_key.pk", ()))
     found = statements.compiled(_with_foreign(rows, order, columns).values_list(*columns.names))
     assert found is not None
@@ -205,12 +205,12 @@ def _lifted(question: Question, values: list[Any]) -> tuple[Question, Shape]:
 
 
 def _kind(start: Start) -> Hashable:
-    """What a statement depends on, of the start."""
+    """Returns the properties of the start on which the SQL depends: its direction, and which values are None."""
     return start.backward, None if start.key is None else tuple(value is None for value in start.key)
 
 
 def _selected(order: Order, columns: Columns) -> tuple[str, ...]:
-    """The columns of a row: first those of its key."""
+    """Returns the columns of a row, those of its key first."""
     return tuple(dict.fromkeys((*order.columns, order.pk, *columns.names)))
 
 

@@ -206,7 +206,7 @@ def querystring_without(context: dict[str, Any], *names: str) -> str:
 
 @register.filter
 def plain(value: Any) -> Any:
-    """Formats a value by its type: yes or no, a grouped number, a time, a date; a dash for None; else unchanged."""
+    """Formats a value by its type: yes or no, a grouped number, a time, a date, a dash for None."""
     if value is None or isinstance(value, datetime):
         return ago(value)
     if isinstance(value, bool):

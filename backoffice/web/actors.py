@@ -29,7 +29,7 @@ class Actor:
 
     @property
     def source(self) -> Any:
-        """How the event came in."""
+        """The way by which the actor's events arrive, such as the API; empty if it is not known."""
         return SOURCES.get(self.kind, "")
 
 

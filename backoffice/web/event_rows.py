@@ -138,6 +138,6 @@ def _summary(kind: Kind | None, data: Mapping[str, Any]) -> str:
             parts.append(kind.summaries[name](value))
             continue
         words = diffs.shown(kind, name, value)[:60]
-        is_told = isinstance(value, list | dict) and (kind is None or name in kind.formats)
-        parts.append(words if is_told else f"{kind.label(name) if kind else name.replace('_', ' ')} {words}")
+        names_itself = isinstance(value, list | dict) and (kind is None or name in kind.formats)
+        parts.append(words if names_itself else f"{kind.label(name) if kind else name.replace('_', ' ')} {words}")
     return ", ".join(parts)[:200]

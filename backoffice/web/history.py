@@ -150,7 +150,10 @@ class HistoryAdmin(KindAdmin):
     def _restoring_update(
         self, request: HttpRequest, then: dict[str, Any], now: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """Returns the update that restores a version; None if this person may not, or if nothing differs."""
+        """Returns the update that restores a version.
+
+        None if this person may not update, the record is deleted, or nothing differs.
+        """
         kind = self.kind
         if not self.allows(request, kind.update) or now.get("deleted_at") or kind.update is None:
             return None

@@ -38,9 +38,9 @@ class KindAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return command is not None and access.may(request.user, command.partition(".")[2], self.kind.category)
 
     def demand(self, request: HttpRequest, *commands: str | None) -> None:
-        """Raises `PermissionDenied` unless this person may send the commands; without commands, view the record.
+        """Raises `PermissionDenied` unless this person may send the command or, without one, view the record.
 
-        A command of None, which the kind does not have, is denied to everybody.
+        A command that the kind does not have (None) is denied to all.
         """
         allowed = self.allows(request, *commands) if commands else self.has_view_permission(request)
         if not allowed:

@@ -14,7 +14,7 @@ class Stamp(NamedTuple):
 
 
 def now() -> Stamp:
-    """Returns the position. Call it *before* reading the rows: an event in between is then sent twice, never lost."""
+    """Returns epoch and position. Call it *before* reading the rows: an event in between is sent twice, never lost."""
     stamp = Stamp(head.epoch(), head.safe())
     replica.show(stamp.position)
     return stamp

@@ -66,8 +66,10 @@ def mark_kept(response: HttpResponse) -> None:
 def manifest() -> dict[str, Any]:
     """Returns the worker's manifest.
 
-    version  changes with anything in the shell      parts    URL -> hash, as `fetch(…, {integrity})` takes it
-    words    the catalogue of texts                  page     the page for URLs that are not cached
+    version  changes with every file of `parts`, the worker and the templates
+    parts    URL -> hash, as `fetch(…, {integrity})` takes it
+    words    URL of the catalogue of translations
+    page     URL of the page for URLs that are not cached
     records  pattern of the pages that may be cached
     """
     return _manifest() if not settings.DEBUG else _manifest.__wrapped__()

@@ -27,7 +27,7 @@ from events.privacy import erasure
 
 
 class EditAdmin(KindAdmin):
-    """The pages that show, add, delete and restore a record."""
+    """The pages that show, edit, add, delete and restore a record."""
 
     def change_page(self, request: HttpRequest, key: str) -> HttpResponse:
         """Renders the record's page; a POST saves the changed fields."""
@@ -57,7 +57,10 @@ class EditAdmin(KindAdmin):
         return form
 
     def _save(self, request: HttpRequest, row: Any, stamp: log_position.Stamp) -> HttpResponse:
-        """1 load the base from the store  2 compare  3 dispatch the command  4 show the result."""
+        """Saves the changed fields.
+
+        1 load the base from the store  2 compare  3 dispatch the command  4 show the result
+        """
         stream = self.stream(row.pk)
         opened = number(request.POST.get("base_version"))
         base, version = snapshots.state_dict(stream, opened)
@@ -83,7 +86,7 @@ class EditAdmin(KindAdmin):
         return _go_on(request, request.path, lambda: self._saved(request, stream))
 
     def _saved(self, request: HttpRequest, stream: str) -> dict[str, Any]:
-        """Returns the saved record, for a page that stays open because the person typed on while it was saved."""
+        """Returns the saved record, for a page that stays open because its person continued typing during the save."""
         state, version = snapshots.state_dict(stream)
         return {"version": version, "values": _input_values(self.kind, request, state)}
 
@@ -123,7 +126,7 @@ class EditAdmin(KindAdmin):
         return TemplateResponse(request, "admin/backoffice/record.html", context, status=status)
 
     def live(self, request: HttpRequest, key: str) -> HttpResponse:
-        """The current record as JSON, for open pages: the values of its inputs, and changes since `?since=`."""
+        """Returns the current record as JSON, for open pages: its inputs' values, and changes since `?since=`."""
         self.demand(request)
         kind, stamp, row = self.kind, log_position.now(), self.found(key)
         stream = self.stream(row.pk)
@@ -160,15 +163,18 @@ class EditAdmin(KindAdmin):
         data = form.changed()
         key = data.pop("key", None) or str(form.cleaned_data["command_id"] or types.new_id())
         try:
-            result = send(request, kind.create, key, data, form, self._unborn(key))
+            result = send(request, kind.create, key, data, form, self._version_before(key))
         except errors.EventsError as error:
             _explain(form, error)
             return self._new_page(request, form, status=error.status)
         messages.success(request, _("%(kind)s was added.") % {"kind": kind.singular})
         return HttpResponseRedirect(reverse(kind.url("change"), args=[types.key_of(result.stream)]))
 
-    def _unborn(self, key: str) -> int | None:
-        """Returns version 0 if one command both creates and updates. Raises `InvalidCommand` if the record exists."""
+    def _version_before(self, key: str) -> int | None:
+        """Returns the stream's version if one command both creates and updates, otherwise None.
+
+        Raises `InvalidCommand` if the record exists.
+        """
         if self.kind.create != self.kind.update:
             return None
         if self.model._default_manager.filter(pk=key).exists():
@@ -254,7 +260,7 @@ def send(
     *,
     typed: bool = True,
 ) -> commands.Result:
-    """Dispatches a command as the person of the request. A conflict is filed in the inbox if the data were `typed`.
+    """Dispatches a command as the person of the request; files a conflict in the inbox if the data were `typed`.
 
     A page reopened with the browser's Back button contains a command id that was used, so its command gets a new id.
     """
@@ -323,7 +329,7 @@ def _rules(record: Aggregate) -> str:
     """Returns the merge policies as JSON for the page's script; empty for a kind without policies."""
     if not record.policies:
         return ""
-    known = (conflicts.Unique, conflicts.References, conflicts.Acyclic)  # a function of the domain's own stays here
+    known = (conflicts.Unique, conflicts.References, conflicts.Acyclic)  # scripts cannot run functions of the domain
     checks = [conflict_rules.to_json(check) for check in record.checks if isinstance(check, known)]
     return json.dumps({"policies": conflicts.policies_to_json(record.policies), "checks": checks})
 

@@ -28,7 +28,7 @@ class Fact:
 
 
 def record(kind: Kind, row: Any, staff: Any) -> dict[str, Any]:
-    """All panels of a record's page."""
+    """Returns the context of the panels of a record's page."""
     stream = types.stream_name(kind.category, row.pk)
     hidden = access.hidden_fields(staff, kind.category)
     context: dict[str, Any] = {
@@ -41,7 +41,7 @@ def record(kind: Kind, row: Any, staff: Any) -> dict[str, Any]:
 
 
 def facts(kind: Kind, row: Any, staff: Any) -> list[Fact]:
-    """The record's own fields for readers. An erased record's row has its personal fields empty."""
+    """Returns the record's own fields, for people who may not edit. Personal fields of erased records are ERASED."""
     names = kind.facts or (kind.form.base_fields if kind.form else ())
     values = {name: getattr(row, name) for name in names}
     if row.is_erased:
@@ -50,7 +50,7 @@ def facts(kind: Kind, row: Any, staff: Any) -> list[Fact]:
 
 
 def state_facts(kind: Kind, state: Mapping[str, Any], staff: Any) -> list[Fact]:
-    """A state field by field as this person may see it."""
+    """Returns the fields of a state as this person may see them."""
     seen = access.redact(staff, kind.category, state)
     return [
         Fact(

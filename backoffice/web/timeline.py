@@ -40,7 +40,7 @@ VERBS: Final = {
     "requested": (_("requested"), "rebuild"),
     "cancelled": (_("stopped"), "close"),
     "finished": (_("finished"), "check"),
-    "invalidated": (_("had loaded again"), "cache"),
+    "invalidated": (_("invalidated"), "cache"),
     "key_created": (_("created an API key"), "key"),
     "key_revoked": (_("revoked an API key"), "key"),
     "raised": (_("raised"), "alert"),
@@ -158,7 +158,7 @@ def _is_erased(event: RecordedEvent) -> bool:
 
 
 def verb_of(event_type: str) -> tuple[Any, str]:
-    """Returns the verb and icon for what an event did."""
+    """Returns the verb and the icon of an event type."""
     word = event_type.partition(".")[2]
     return VERBS.get(word, (word.replace("_", " "), "events"))
 

@@ -50,7 +50,7 @@ PRESENCE_SECONDS = 30.0  # a lease, the grace period, and a reconnect
 
 @dataclasses.dataclass
 class Plan:
-    """The size of a run: rounds of all faults, seconds of an outage and of the pause after it, command rate."""
+    """The size of a run: rounds of faults, seconds of an outage and the pause after it, commands a second."""
 
     rounds: int
     outage: tuple[float, float]

@@ -147,7 +147,7 @@ class ClientPool:
         self.wanted: tuple[int, asyncio.Future[None]] | None = None
 
     def record(self, number: int, arrived: float) -> None:
-        """A reader received its frame of this number at `arrived`."""
+        """Record that a reader received its frame of this number at `arrived`."""
         self.total += 1
         if self.base < number <= self.base + len(self.sent):
             self.latencies.append(arrived - self.sent[number - self.base - 1])

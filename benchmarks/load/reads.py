@@ -37,7 +37,7 @@ DAYS: Final = "figures of days"
 
 
 class Reader:
-    """One kept connection; `taken` has the seconds of each read, by its name."""
+    """A client that keeps one connection; `taken` has the seconds of each read, by its name."""
 
     def __init__(self, port: int, cookie: str, user: UUID) -> None:
         self.port, self.cookie, self.user = port, cookie, user
@@ -106,7 +106,7 @@ class Writer(threading.Thread):
 
 
 def create_records() -> tuple[list[UUID], list[UUID]]:
-    """Users with a form each, and the views computed once."""
+    """Create users with a form each, and refresh the views once; returns the ids of both."""
     from backoffice.sections.forms.domain import CreateForm
     from backoffice.sections.users.domain import CreateUser
     from events import commands, types
@@ -127,7 +127,7 @@ def create_records() -> tuple[list[UUID], list[UUID]]:
 
 
 async def measure(session: str, seconds: float) -> dict[str, Any]:
-    """Read for some seconds without writers and for as long with them; rows, and everything that was wrong."""
+    """Read for some seconds without writers and for as long with them; returns rows and wrong answers."""
     users, forms = await asyncio.to_thread(create_records)
     subscriptions = subprocess.Popen([sys.executable, "manage.py", "run_subscriptions"], cwd=PROJECT)
     try:
@@ -161,7 +161,7 @@ async def read(port: int, session: str, users: list[UUID], seconds: float) -> li
 
 
 async def consistent(port: int, session: str, user: UUID) -> int:
-    """Submissions of the figures after everything that was written."""
+    """The number of submissions that a consistent read counts; -1 when it fails."""
     reader = Reader(port, session, user)
     reader.connection = await asyncio.open_connection("127.0.0.1", port)
     status, body = await reader.get("metrics/forms/?range=90d&consistent=1")

@@ -1,4 +1,4 @@
-"""The measurements, one function each."""
+"""The measurements of the load test, one function each."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def reference(sockets: int) -> dict[str, Any]:
 
 
 async def whole_path(session: str, sockets: int, origin: str) -> dict[str, Any]:
-    """Parts 2 to 5 on the application as deployed, with the real store, relay and Valkey; a bare broadcast first."""
+    """Measure a bare broadcast, then parts 2 to 5 on the application as deployed, with store, relay and Valkey."""
     figures: dict[str, Any] = {"sockets": sockets, **await reference(sockets)}
     extra = PROTOCOL + f"Origin: {origin}\r\nCookie: sessionid={session}\r\n"
     relay = subprocess.Popen([sys.executable, "manage.py", "run_subscriptions"], cwd=PROJECT)

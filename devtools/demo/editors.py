@@ -64,7 +64,7 @@ def _titles(form: Any) -> list[str]:
 
 
 def _questions(form: Any) -> list[list[JsonDict]]:
-    """The form's questions with another help text for one of the first three."""
+    """Variants of the form's questions, each with another help text for one of the first three."""
     return [
         [{**question, "help": text} if place == number else question for place, question in enumerate(form.fields)]
         for number in range(min(3, len(form.fields)))
@@ -123,7 +123,8 @@ class Editor:
     def _open_record_of_partner(self) -> Edit | None:
         """Every other time, open the record that the partner has open; None otherwise.
 
-        The first time the edit is of the same field, the next time of another one."""
+        The first time the edit is of the same field, the next time of another one.
+        """
         theirs = self.partner.open if self.partner else None
         if theirs is None or self.alone < 1:
             self.alone += 1
@@ -179,7 +180,7 @@ class Editor:
 
 
 def _conflicts(mine: Any, theirs: Any) -> bool:
-    """True when two values of one field cannot be merged; questions can, unless both changed the same one."""
+    """True when two values of a field cannot be merged; questions can, unless both changed the same question."""
     if isinstance(mine, list) and isinstance(theirs, list):
         return sum(bool(one != other) for one, other in zip(mine, theirs, strict=True)) == 1
     return bool(mine != theirs)

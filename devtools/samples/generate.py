@@ -1,6 +1,6 @@
 """Generates the records. Each record is a pure function of the seed and its number.
 
-So records can be generated in any order and in bounded memory: a million users need no more than ten. A record is a
+So records can be generated in any order, and a million users need no more memory than ten. A record is a
 `Draft`: the command that creates it and the later changes by staff, each with actor and reason. All ids are UUIDs of
 version 5 in one namespace, so a record has the same id and the same idempotency keys on every machine.
 """
@@ -28,7 +28,7 @@ HISTORY: Final = timedelta(days=270)
 
 PLANS: Final = {"free": 68, "premium": 25, "enterprise": 7}
 ROLES: Final = {"member": 80, "owner": 16, "partner": 4}
-GONE: Final = 0.02  # share of users and forms that are deleted in the end; they own nothing
+GONE: Final = 0.02  # share of users and forms that are deleted, some users only for a time; they own nothing
 
 
 class Step(NamedTuple):
@@ -59,7 +59,7 @@ def key_of(name: str) -> str:
 
 
 class World:
-    """Numbers of users, forms and submissions in the nine months before `until`."""
+    """The records to generate: users, forms and submissions of the nine months before `until`."""
 
     def __init__(self, users: int, forms: int, submissions: int, *, until: datetime, seed: int = 0) -> None:
         self.sizes = {"user": users, "form": forms if users else 0, "submission": submissions if users and forms else 0}
@@ -202,7 +202,7 @@ class World:
         return (value ^ value >> 31) / 2**64
 
     def _is_deleted(self, kind: str, number: int) -> bool:
-        """True when a record is deleted in the end; number 0 never is, as a fallback for owners."""
+        """True when a record is deleted, some users only for a time; never number 0, as a fallback for owners."""
         return number > 0 and self._noise(f"gone {kind}", number) < GONE
 
     def _time(self, kind: str, number: int, rng: Random) -> datetime:

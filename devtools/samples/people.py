@@ -195,8 +195,8 @@ _STRIDE: Final = 7_368_787  # a prime: neighbours differ, and all pairs occur be
 def person(number: int, seed: int = 0) -> Person:
     """The person with this number.
 
-    E-mail addresses are unique: all combinations of name and domain occur once, then again with a number. Another seed
-    is part of the address, so that the records of two seeds fit into one database.
+    E-mail addresses are unique: all combinations of name and domain occur once, then again with a number. A seed
+    other than 0 is part of the address, so that the records of two seeds fit into one database.
     """
     combinations = len(_EVERYBODY) * len(DOMAINS)
     turn, place = divmod(number, combinations)

@@ -1,4 +1,4 @@
-"""The distribution of times: growth over months, fewer at weekends, fewer at night.
+"""The distribution of times: growth over months, less activity at weekends and at night.
 
 Times are generated in order without sorting: time `i` of `n` is where the accumulated weight reaches `i / n`.
 """

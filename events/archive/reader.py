@@ -255,7 +255,7 @@ def events_of(rows: Sequence[StoredRow]) -> list[RecordedEvent]:
 
 
 def _as_stored(row: StoredRow, generation: int) -> tuple[Any, ...]:
-    """A row of `decoding.COLUMNS`."""
+    """An archived event as a row of `decoding.COLUMNS`."""
     return (
         row.position,
         row.stream,

@@ -1,4 +1,4 @@
-"""Restoring an archived part of the log from its file."""
+"""Restores an archived partition of the log from its file."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 PARTS = f"select quote_ident(name), low, high from ({partitions.BOUNDS}) p order by low"  # noqa: S608 - a constant
 
 NEEDED = """
-select 'checkpoint ' || name || ' stands at ' || position from events_checkpoint where position < %(high)s - 1
+select 'checkpoint ' || name || ' is at ' || position from events_checkpoint where position < %(high)s - 1
 union all
 select 'an event of ' || stream || ' is parked for ' || subscription from events_parked where position < %(high)s
 union all
@@ -111,13 +111,13 @@ def needed(part: Part, keep_days: int = KEEP_DAYS) -> str | None:
 
 
 def ignore_progress(phase: str, done: int, total: int) -> None:
-    """Ignore the progress."""
+    """Do nothing: the default of `report_progress`."""
 
 
 def archive_next(
     keep_days: int = KEEP_DAYS, report_progress: ReportProgress = ignore_progress, patience: float = PATIENCE
 ) -> Archive | None:
-    """Archive the oldest partition, if it is not needed in the log; None when it is.
+    """Archive the oldest partition and return its archive; None when the partition must stay in the log.
 
     report_progress  called with the phase, the amount done and the total, in positions or streams
 
@@ -280,7 +280,7 @@ def _cover(stream: str, version: int) -> None:
 
 
 def verify_file(written: Archive, report_progress: ReportProgress) -> None:
-    """Verify the file against chains and seals, read as it will be; without the rows of the log."""
+    """Verify the file against chains and seals, through the reader that will serve it, without rows of the log."""
 
     def progress(position: int) -> None:
         report_progress("verify", position - written.low + 1, written.high - written.low)
@@ -308,7 +308,7 @@ def _drop(part: Part, written: Archive, keep_days: int, patience: float) -> None
 
 
 def _dropped(part: Part, written: Archive, keep_days: int) -> bool:
-    """The transaction of step 5; False when the lock is not available."""
+    """Run the transaction of step 5; False when the lock is not available."""
     try:
         with transaction.atomic():
             store.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")

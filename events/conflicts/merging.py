@@ -309,7 +309,7 @@ class Walk:
 
 
 def _sets(base: Sequence[Any], theirs: Sequence[Any], mine: Sequence[Any]) -> list[Any]:
-    """Their elements without those that mine removed, then the elements that mine added."""
+    """Merge two sets: their elements without those that mine removed, then the elements that mine added."""
     known, their, my = ({values.element(item): item for item in side} for side in (base, theirs, mine))
     kept = [item for key, item in their.items() if key in my or key not in known]
     return kept + [item for key, item in my.items() if key not in known and key not in their]

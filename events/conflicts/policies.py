@@ -122,7 +122,10 @@ _ID_CANDIDATES = ("id", "value", "key", "name")
 
 
 def concrete(policy: Policy, *candidates: Any) -> Policy:
-    """The policy for these values: ``json`` and ``options`` by structure; values that do not fit as one value."""
+    """The policy that applies to these values: `CONFLICT` where they do not fit the declared one.
+
+    The structure of the values decides what ``json`` and ``options`` mean.
+    """
     present = [value for value in candidates if value is not UNSET]
     match policy.kind:
         case "json" | "options":

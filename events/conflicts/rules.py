@@ -43,7 +43,7 @@ class Unique:
 class References:
     """Every string (or list of strings) under `key`, at any depth of an item, is an id of the list.
 
-    The violation is reported at the reference; restoring the item it names corrects it too.
+    The violation is reported at the reference. Restoring the item that the reference names also corrects it.
     """
 
     list: str

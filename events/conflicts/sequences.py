@@ -163,7 +163,7 @@ def _merged_runs(left: Sequence[str], right: Sequence[str], a: Ranks, b: Ranks, 
 
 
 def _reaches(path: Sequence[str], a: Ranks, b: Ranks, c: Ranks) -> dict[str, int]:
-    """Computes for each item the first index on the path of an item that it precedes in two of three orders."""
+    """For each item, the first index on the path of an item that it precedes in two of three orders."""
     first = dict.fromkeys(path, len(path))
     on_path = {item: index for index, item in enumerate(path)}
     for one, other in ((a, b), (a, c), (b, c)):

@@ -93,14 +93,14 @@ def instant(value: Any) -> Any:
 
 
 def key(value: Any) -> str:
-    """A string key for an id or an element of a set, the same for 1 and 1.0. Text is its own key."""
+    """A string key for an id, the same for 1 and 1.0. Text is its own key."""
     if isinstance(value, str):
         return value
     return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def element(value: Any) -> str:
-    """Like `key`, but the text "1" and the number 1 differ."""
+    """A string key for an element of a set: like `key`, but the text "1" and the number 1 differ."""
     if isinstance(value, str):
         return encode_basestring(value)
     return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -180,7 +180,9 @@ def _walked(path: str) -> tuple[tuple[str, ...], int]:
 
 
 class FieldConflict(msgspec.Struct, frozen=True, kw_only=True):
-    """A value about which a person must decide. A value missing on a side is `UNSET`, and absent from the JSON form.
+    """A value about which a person must decide.
+
+    A value that is missing on a side is `UNSET`, and absent from the JSON form.
 
     path    ``email``, ``fields[q3].label``; of a group its parent and its fields joined by ``+``
     kind    both_changed | deleted_here (I deleted, they edited) | deleted_there | group | order |

@@ -41,7 +41,7 @@ class Texts(Array):
 
 
 class Jsons(Array):
-    """Elements are `bytes` that are JSON already."""
+    """An array of `jsonb`; its elements are `bytes` that are JSON already."""
 
     name = "jsonb"
 
@@ -58,7 +58,7 @@ class Uuids(Array):
 
 
 class Numbers(Array):
-    """Elements are `int` within 64 bits, or None."""
+    """An array of `int8`; its elements are `int` within 64 bits, or None."""
 
     name = "int8"
 

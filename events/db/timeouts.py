@@ -60,6 +60,6 @@ def _raise_if_too_long(error: Exception) -> None:
 
 
 def _set(value: str) -> str:
-    """Set the limit for the current transaction, without one for the session; returns the previous one."""
+    """Set the limit for the current transaction, outside of one for the session; returns the previous limit."""
     before: str = store.query(SET, (value, connection.in_atomic_block))[0][0]
     return before

@@ -60,10 +60,10 @@ class Chains:
         before = self._last.pop(row.stream, None)  # and added again at the end: the oldest are dropped first
         version = before.version if before else 0
         if row.position <= self._position:
-            self._add(row, "version", f"stands after position {self._position}")
+            self._add(row, "version", f"comes after position {self._position}")
         self._position = max(self._position, row.position)
         if before is not None and row.version <= version:
-            self._add(row, "version", f"stands after version {version}: moved, or inserted")
+            self._add(row, "version", f"comes after version {version}: moved, or inserted")
             self._last[row.stream] = before
             return
         if row.version > version + 1:

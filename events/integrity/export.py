@@ -28,7 +28,7 @@ def line(record: StoredRow | Seal | Proof) -> bytes:
 
 
 def read_lines(path: Path, kind: type[Any]) -> Iterator[Any]:
-    """The records of an export. Raises `InvalidEvent` naming the first line that is not one."""
+    """The records of an export. Raises `InvalidEvent` naming the first line that is no record."""
     decoder = msgspec.json.Decoder(kind)
     with open_file(path, "rb") as opened:
         for number, text in enumerate(opened, start=1):

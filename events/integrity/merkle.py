@@ -64,7 +64,7 @@ def path(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def root_of_path(leaf: bytes, index: int, size: int, siblings: Sequence[bytes]) -> bytes | None:
-    """The root computed from a leaf and its audit path; None when the path does not fit a tree of this size.
+    """The root computed from a leaf and its audit path; None when the path does not fit the tree's size.
 
     RFC 9162 §2.1.3.2.
     """

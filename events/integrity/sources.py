@@ -25,7 +25,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Source(Protocol):
-    """The database, or a file."""
+    """A source of rows to verify."""
 
     can_look_up: bool  # `before` answers, so the checks need not keep the last link of every stream
 
@@ -184,7 +184,7 @@ class File:
         return self._after > 0
 
     def removals(self) -> dict[int, bytes]:
-        """Reads the file a second time: a removal is recorded after the event that it removes."""
+        """The digests of removed events. Reads the file a second time: a removal is recorded after its event."""
         return removal.digests(export.read_lines(self._path, StoredRow))
 
     def decode(self, rows: Sequence[StoredRow]) -> None:

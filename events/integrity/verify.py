@@ -32,7 +32,7 @@ FIRST_SEAL = "select coalesce(max(number), 0) from events_seal where upto <= %s"
 
 
 def ignore_progress(_: int) -> None:
-    """Ignore the progress."""
+    """Do nothing: the default of `progress`."""
 
 
 def verify(

@@ -1,9 +1,10 @@
-"""Erasing a subject: drop its key, then purge the copies of its data that are readable elsewhere.
+"""Erases a subject: drops its key, then purges the copies of its data that are readable elsewhere.
 
     1  shred   in the transaction that records the erasure: wait for writers of this subject, drop its key, leave a
                tombstone so that no new key is made, and increment the generation
-    2  purge   afterwards, in steps, each a transaction of its own that may be repeated: snapshots, answers to commands,
-               texts of parked events; then data of higher layers (`extension.add_purgers`)
+    2  purge   afterwards, in steps, each a transaction of its own that may be repeated: running rebuilds, snapshots,
+               answers to commands, texts of parked events; then data of higher layers (`extension.add_purgers`), and
+               the copies that rebuilds made
     3  done    the tombstone records the time
 
 Once step 1 has committed, no process reads or writes the data any more (`events_hold`, `events_shredding`). If the
@@ -273,7 +274,7 @@ LEFT: Final = "select count(*) from events_subject_key where key_id <> %s"
 
 
 def outdated() -> int:
-    """The number of keys that another master key than the current one still wraps."""
+    """The number of keys that are still wrapped by a master key other than the current one."""
     left: int = store.query(LEFT, (master_keys.current(),))[0][0]
     return left
 

@@ -36,10 +36,11 @@ VOUCH: Final = "insert into events_master_key (key_id, witness) values (%s, %s) 
 
 
 def prove() -> None:
-    """Check that the current master key is the one of its id. Raises `MasterKeyWrong`; then nothing may be written.
+    """Check that the current master key is the one first used under its id. Raises `MasterKeyWrong`.
 
     1 it unwraps the witness  2 without a witness, it unwraps keys of subjects  3 and inserts one, unless another
-    process just did. A process queries the database once, and again after its cache was cleared.
+    process just did. A process queries the database once, and again after its cache was cleared. With a wrong key
+    nothing may be written.
     """
     key_id = master_keys.current()
     master_key = settings.PRIVACY_KEYS[key_id]

@@ -82,16 +82,16 @@ DIGEST: Final = TAG + 32
 
 
 def digest(data: bytes) -> bytes:
-    """A digest that only a holder of the master key can compute: the key's tag and a keyed BLAKE2b (RFC 7693).
+    """A digest that only a holder of the master key can compute.
 
-    For `data` that could be guessed, such as a hash of personal data.
+    The key's tag, then a keyed BLAKE2b (RFC 7693). For `data` that could be guessed, such as a hash of personal data.
     """
     name = current()
     return _tag(name) + _keyed(settings.PRIVACY_KEYS[name], data)
 
 
 def is_digest_of(stored: bytes, data: bytes) -> bool | None:
-    """Is `stored` the digest of this `data`? None when unknown: its master key is not configured any more."""
+    """True when `stored` is the digest of `data`; None when its master key is not configured any more."""
     made_by = next((key for name, key in settings.PRIVACY_KEYS.items() if _tag(name) == stored[:TAG]), None)
     if made_by is None:
         return None

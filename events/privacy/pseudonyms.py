@@ -27,7 +27,7 @@ class Pseudonyms:
         self._key = blake2b(key=secret, digest_size=32, person=_PERSON).digest()
 
     def digest(self, text: str) -> bytes:
-        """16 bytes."""
+        """The keyed digest of a text, 16 bytes."""
         return blake2b(text.encode(), digest_size=16, key=self._key).digest()
 
     def id(self, text: str) -> uuid.UUID:

@@ -187,7 +187,10 @@ class Builder(claim.Claim):
     # 4
 
     def complete(self) -> None:
-        """Create what is faster with the rows present; one transaction each, so that nothing is done twice."""
+        """Create the objects that are created faster with the rows present.
+
+        Each has a transaction of its own, so that nothing is done twice.
+        """
         for statement in self.tables.missing():
             with self.step("indexing", self.position), self.tables.shadow_first(self.path):
                 store.execute(f"set local maintenance_work_mem = '{INDEX_MEMORY}'")

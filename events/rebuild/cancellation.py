@@ -65,7 +65,7 @@ DISCARD = "select events_discard_copies(%s)"
 def stop(before: datetime) -> int:
     """End rebuilds that began before an erasure: their copies may contain erased data. Returns how many.
 
-    Builders at work find their fence outdated and stop. Seeded tables hold numbers only: theirs go on.
+    Builders at work find their fence outdated and stop. Seeded tables hold numbers only, so their rebuilds go on.
     """
     return len(store.query(STOP, (before, _seeded())))
 

@@ -1,6 +1,6 @@
-"""The claim on one rebuild: one builder at a time, each of its transactions under a fence, progress in one row.
+"""The claim on one rebuild: one builder at a time, its transactions under a fence, progress in one row.
 
-`builder.Builder` replays the log under a claim; what is seeded by SQL (`read_tables.SeededTables`) uses it as it is.
+`builder.Builder` replays the log under a claim. `read_tables.SeededTables` are built by SQL under a plain claim.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ update events_rebuild
 
 
 class Claim:
-    """The right to rebuild what is registered under `name`, from `claim` until `release`."""
+    """The right to rebuild the tables registered under `name`, from `claim` until `release`."""
 
     def __init__(self, name: str, report_progress: ReportProgress) -> None:
         self.name, self.report_progress = name, report_progress

@@ -84,7 +84,7 @@ def find(name: str) -> Rebuildable:
 
 
 def stored_in(table: Rebuildable) -> tuple[str, ...]:
-    """The names of its tables in the database."""
+    """The names of the tables in the database that belong to a registration."""
     return table.tables if isinstance(table, SeededTables) else (table.name,)
 
 
@@ -103,7 +103,7 @@ def one_snapshot(tables: Sequence[str]) -> None:
     """Give the caller's transaction, which has run no query yet, one snapshot in which these tables stay in place.
 
     The locks come before the snapshot. After a swap that the snapshot does not see, the name would mean the new table,
-    whose rows it does not see either: every read would find an empty table. Share the lock of swaps next.
+    whose rows it does not see either: every read would find an empty table. The caller then takes `SHARE_SWAP_LOCK`.
     """
     store.execute(ONE_SNAPSHOT)
     store.execute(f"lock table {', '.join(tables)} in access share mode")

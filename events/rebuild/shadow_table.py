@@ -164,7 +164,7 @@ class Tables:
         return bool(store.query(HAS_SHADOW, (self.shadow, self.shadow_schema, MARK)))
 
     def make_shadow(self) -> None:
-        """Create an empty copy, owned by the live table's owner, so that an erasure with their rights can drop it."""
+        """Create an empty copy that the live table's owner owns, so that an erasure with their rights can drop it."""
         owner = store.query(OWNER, (self.oid,))[0][0]
         for schema in (self.shadow_schema, self.old_schema):
             run(f"drop schema if exists {schema} cascade")
@@ -191,7 +191,7 @@ class Tables:
     # -- completing the copy
 
     def missing(self) -> list[str]:
-        """Statements that create what the copy still lacks: constraints, indexes, statistics, views with theirs."""
+        """Statements that create what the copy still lacks: constraints, indexes, statistics, views with indexes."""
         made = [row[0] for query in (MISSING_CONSTRAINTS, MISSING_INDEXES) for row in store.query(query, self.known)]
         if made or store.query("select 1 from pg_class where oid = %s::regclass and reltuples < 0", (self.shadow,)):
             made.append(f"analyze {self.shadow}")

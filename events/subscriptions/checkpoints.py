@@ -38,7 +38,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
                 lease as it was when the events were read, and all events of `types` in (`lease.position`, position of
                 the last]. After a crash they are published again. Nothing is parked
     types       only these event types, None for all; the checkpoint skips the others
-    batch       most events in one turn; they should be handled well within a lease
+    batch       maximum number of events in one turn; they should be handled well within a lease
     poll        seconds between two looks at the log without a notification
     pause       seconds to wait after a batch that was not full, so that the next one has the events of several commits:
                 an event that arrives alone is handled at once, many are handled together
@@ -47,7 +47,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     park        park the stream of an event that cannot be handled, and continue with the others. Only for effects
                 inside the database: a batch may be tried several times, each time rolled back. False: stop and retry
     max_parked  stop with an error at this many parked streams, because there must be another cause
-    partitions  most runners; each stream belongs to one partition, so its events stay in order
+    partitions  maximum number of runners; each stream belongs to one partition, so its events stay in order
     seed        computes the effect from the present state of the database and sets the checkpoint, in one transaction;
                 called where there is no checkpoint yet, and instead of stopping where the history was rewound. Events
                 must not have their effect twice, so `rewind` refuses
@@ -96,7 +96,7 @@ _registered: dict[str, Subscription] = {}
 
 
 def register(subscription: Subscription) -> None:
-    """Have `run_subscriptions` run it; called from `AppConfig.ready()`. May be repeated."""
+    """Have `run_subscriptions` run this subscription; called from `AppConfig.ready()`. May be repeated."""
     known = _registered.get(subscription.name)
     if known is not None and known != subscription:
         raise RuntimeError(f"two subscriptions are called {subscription.name!r}")

@@ -82,7 +82,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """An event of a parked stream: the first, or one behind it. `type` is None when it is not in the log."""
+    """An event of a parked stream: the first, or one behind it.
+
+    `version`, `type` and `recorded_at` are None when the event is not in the log any more.
+    """
 
     position: int
     version: int | None

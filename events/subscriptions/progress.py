@@ -1,4 +1,4 @@
-"""Waiting until a subscription has handled the log up to a position."""
+"""Waits until a subscription has handled the log up to a position."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 `Cache.get` answers with an entry that reflects every event this process knew when it was asked (the proof is in
 docs/read-side.md):
 
-    1  memory    an entry that still holds
+    1  memory    an entry that is still valid
     2  flight    a load of the same key that runs in this process: wait for it
     3  Valkey    an entry of another process, or the lease to load; without either wait for the holder of the lease
     4  load      the safe head first, then the query
@@ -49,13 +49,13 @@ def _no_end() -> float:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """What to load and how long it holds: one query with its arguments, for one role.
+    """A load and the lifetime of its value: one query with its arguments, for one role.
 
     key      unique for build, query, arguments and role; `name` is its readable part, which patterns match
-    slots    of its tags; `exact`: see `entries.Entry`; `seconds`: how long it holds at most
+    slots    of its tags; `exact`: see `entries.Entry`; `seconds`: how long the value is valid at most
     shared   kept in Valkey too: only numbers, dates and known words
     fed_by   subscriptions that keep the tables it reads
-    until    seconds that it still holds by the clock, asked after each load
+    until    seconds for which the value is still valid by the clock, asked after each load
     check    raises `ValueError` for bytes from Valkey that are no value of this query
     """
 
@@ -74,11 +74,11 @@ class Task:
 
 
 class Flight(concurrent.futures.Future["Entry | None"]):
-    """A load that others wait for; None where it was interrupted."""
+    """A load that others wait for; its result is None where it was interrupted."""
 
 
 class Demand:
-    """What an entry must be for one read, as of the moment it was asked.
+    """The conditions that an entry must meet for one read, as of the moment of the read.
 
     Loads that began later satisfy it as well: they see everything that was committed before.
     """
@@ -151,10 +151,10 @@ class Cache:
         try:
             return self.get(task, reached)
         finally:
-            connections.close_all()  # the thread belongs to nobody
+            connections.close_all()  # no request ends on this thread, so Django does not close them
 
     def _in_memory(self, task: Task, reached: int) -> Entry | None:
-        """Step 1, as quick as it can be."""
+        """Step 1 without looking at slots: the path of nearly every read."""
         if reached:
             return None
         entry = self.memory.get(task.key)
@@ -163,7 +163,7 @@ class Cache:
         return entry
 
     def _checked(self, task: Task, demand: Demand) -> Entry | None:
-        """Step 1 for an entry whose slots have to be looked at."""
+        """Step 1 for an entry whose slots have to be checked."""
         entry = self.memory.look(task.key)
         if entry is None or entry.begun >= demand.arrived or not demand.accepts(entry):
             return None
@@ -201,12 +201,12 @@ class Cache:
         return entry
 
     def _end(self, key: str) -> None:
-        """Later reads start a load of their own: this one may have begun before what they have to see."""
+        """End a load for later reads, which start their own: this one may have begun too early for them."""
         with self._lock:
             self._flights.pop(key, None)
 
     def _fetch(self, task: Task, demand: Demand) -> Entry:
-        """Steps 3 to 5. A process that is disconnected, or without Valkey, loads."""
+        """Run steps 3 to 5. A process that is disconnected or without Valkey loads the value itself."""
         token, deadline, looks = new_token(), time.monotonic() + LEASE_SECONDS, 0
         while task.shared and demand.trusted:
             began = time.monotonic()
@@ -225,7 +225,7 @@ class Cache:
         return self._keep(task, self._load(task))
 
     def _shared_entry(self, task: Task, found: Found, demand: Demand, began: float) -> Entry | None:
-        """An entry from Valkey; None, and the value is removed, where it is not one of this query."""
+        """An entry from Valkey; None, and the value is removed, where its bytes are no value of this query."""
         try:
             task.check(found.value)
         except ValueError as error:
@@ -288,7 +288,7 @@ class Cache:
         return self.known.trusted() and bool(entry.epoch) and entry.epoch == self.known.epoch
 
     def _keep(self, task: Task, entry: Entry) -> Entry:
-        """Step 5: the memory refuses it where an erasure came after it."""
+        """Step 5: keep an entry in memory, unless an erasure came after it."""
         if self._may_keep(entry):
             self.memory.put(task.key, entry)
         return entry
@@ -296,7 +296,7 @@ class Cache:
     # -- compare -------------------------------------------------------------------------------------------------------
 
     def _compare(self, task: Task, entry: Entry) -> None:
-        """Load a value that was just served again, in a thread, and compare; at most one at a time."""
+        """Load a served value again, in a thread, and compare both; at most one at a time."""
         if self._comparing.acquire(blocking=False):
             threading.Thread(target=self._compare_in_thread, args=(task, entry), daemon=True, name="compare").start()
 
@@ -310,10 +310,12 @@ class Cache:
             self._comparing.release()
 
     def compare(self, task: Task, entry: Entry, patience: float = 1.0) -> bool | None:
-        """Whether a served value equals a fresh load. None where it cannot be told: an event of its tags came between.
+        """Whether a served value equals a fresh load; None where that is unknown.
+
+        It is unknown when an event of the value's tags came between.
 
         A different load proves nothing yet: it may contain an event that is not handled here. So a difference counts
-        only if the entry still holds once this process knows everything that the load can have seen.
+        only if the entry is still valid once this process knows everything that the load can have seen.
         """
         value = task.load()
         if value == entry.value:
@@ -336,7 +338,7 @@ _of_thread = threading.local()
 
 
 def provable() -> bool:
-    """Whether what this thread reads is what every other reader sees: no transaction that wrote, no old snapshot."""
+    """True when this thread reads the same as every other reader: no transaction that wrote, no old snapshot."""
     db = getattr(_of_thread, "db", None)
     if db is None:  # Django's own way to the connection of a thread takes longer than a hit
         db = _of_thread.db = connections[DEFAULT_DB_ALIAS]

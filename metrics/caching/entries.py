@@ -22,7 +22,7 @@ SAMPLE: Final = 1_000
 
 
 class Size(NamedTuple):
-    """Of the entries of one query in memory."""
+    """The number, bytes and hits of the entries of one query in memory."""
 
     entries: int
     bytes: int
@@ -31,9 +31,9 @@ class Size(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A value, encoded as JSON, with what decides whether it may be used.
+    """A value, encoded as JSON, with the facts that decide whether it may be used.
 
-    asof    a safe head that was read before the value; it reflects every event at or below
+    asof    a safe head that was read before the value; the value reflects every event up to it
     epoch   the history of the log that `asof` belongs to
     slots   of the tags that the value depends on; `exact`: any of their events refuses it, else only hard ones
     begun   when this process began to load it, `NEVER` where another one did; `until`: its end; both monotonic
@@ -63,10 +63,10 @@ class Entry:
 
 
 class Memory:
-    """The entries of this process, at most `limit` bytes; those unused for longest are evicted. For all threads.
+    """The entries of this process, at most `limit` bytes; those unused for longest are evicted. Thread-safe.
 
-    A hit only counts itself. Eviction goes through the entries in order: one with hits since it was last looked at goes
-    to the end once more, the first without is dropped.
+    A hit only increments a count. Eviction goes through the entries in order: one with hits since it was last looked at
+    goes to the end once more, the first without is dropped.
     """
 
     def __init__(self, limit: int, known: freshness.Freshness = freshness.LOCAL) -> None:
@@ -106,7 +106,7 @@ class Memory:
                 self._drop(key)
 
     def sizes(self) -> dict[str, Size]:
-        """Query -> its number of entries, their bytes and their hits."""
+        """Maps each query to its number of entries, their bytes and their hits."""
         found: dict[str, Size] = {}
         with self._lock:
             for entry in self._entries.values():

@@ -20,9 +20,9 @@ LEVELS: Final = {"hits": "memory", "shared": "valkey", "loads": "load"}
 class QueryFigures:
     """The counts of one query in this process since it started.
 
-    hits        answered from memory, by entries that are gone (`entries.Entry.hits`)
+    hits        answered from memory, by entries that were dropped since (`entries.Entry.hits`)
     shared      answered from Valkey
-    misses      neither
+    misses      answered by neither
     loads       loaded from the database
     waits       waited for a load of another request or process
     evictions   dropped because memory was full
@@ -55,7 +55,7 @@ class QueryFigures:
         return {name: getattr(self, name) for name in self.NAMES} | {"hits": self.hits + live_hits}
 
     def flush(self, live_hits: int) -> None:
-        """Add what was counted since the last call to the counters of Prometheus: each of their calls takes a lock."""
+        """Add the counts since the last call to the counters of Prometheus: each of their calls takes a lock."""
         for name, count in self.counts(live_hits).items():
             more, self._flushed[name] = count - self._flushed[name], count
             if more <= 0:
@@ -87,8 +87,9 @@ class QueryReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The cache of one process: whether it may use cached values, up to where it knows the log, and its queries.
+    """The cache of one process: its state, its memory and its queries.
 
+    `connected`: it may use cached values; `position`: up to where it knows the log.
     `valkey`: `ok`, `open` (a call failed; the next attempt is a second later) or `unused` (no call yet).
     """
 

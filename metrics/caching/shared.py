@@ -1,11 +1,11 @@
 """The level in Valkey, which all processes share: values with their stamp, and a lease for each load.
 
-Valkey may be away, half-open, stopped, flushed or restored from an old dump. Then reads are slower, never wrong and
-never an error: every call has a short timeout, one failure stops all calls for about a second, and what is found is
-judged by its stamp like an entry in memory.
+Valkey may be unreachable, half-open, stopped, flushed or restored from an old dump. Then reads are slower, but neither
+wrong nor an error: every call has a short timeout, one failure stops all calls for about a second, and a value from
+Valkey is judged by its stamp like an entry in memory.
 
-Ages are measured by Valkey's own clock, so the clocks of two machines never meet. A value and the lease of its load are
-two keys: a load that fails touches no value.
+Ages are measured by Valkey's own clock, so the clocks of two machines are never compared. A value and the lease of its
+load are two keys: a load that fails changes no value.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class SharedCache:
         return f"{prefix}:value:{key}", f"{prefix}:lease:{key}"
 
     def _prepared(self) -> Sequence[Any]:
-        """The scripts on this process's client; it follows a change of `REDIS_URL`, as tests make."""
+        """The scripts on this process's client; it follows a change of `REDIS_URL`, such as tests make."""
         client = valkey.shared_client("cache")
         if client not in self._scripts:
             self._scripts = {client: [client.register_script(text) for text in (FETCH, STORE, RELEASE)]}

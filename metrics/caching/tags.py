@@ -1,11 +1,11 @@
-"""Which events refuse which cached values: the product's tags, and the event that refuses values by name.
+"""The tags of events that invalidate cached values, and the event that invalidates values by name.
 
     tag of an event   its category (`form`), its stream (`form-<id>`), and those of its data in `metrics.effects`
     hard              erasures, deletions, restorations (`events.freshness`), everything of staff and settings
     by name           `cache.invalidated`: values whose name matches its pattern
 
 The invalidation is an event, so it reaches every process like any other, in order and without Valkey, and the log
-says who asked for it. A process that starts later refuses everything from before it started anyway.
+records who requested it. A process that starts later never uses a value from before its start.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CacheInvalidated(Event, frozen=True):
 
 
 def register() -> None:
-    """Called once from `ready()`."""
+    """Register the tags, hard categories and patterns of this product; called once from `ready()`."""
     freshness.taggers.update(dict.fromkeys({name.partition(".")[0] for name in effects.EFFECTS}, effects.data_tags))
     freshness.hard_categories.update(("staff", "setting"))
     freshness.patterns_of["cache.invalidated"] = _pattern
@@ -39,7 +39,7 @@ def _pattern(event: RecordedEvent) -> str:
 
 
 def invalidate(pattern: str) -> int:
-    """Refuse the values whose names match, in every process; returns the position from which they are refused.
+    """Invalidate the values whose names match, in every process; returns the position of the invalidation.
 
     `*` stands for any text. Raises `ValueError` for an empty or a very long pattern.
     """

@@ -38,7 +38,7 @@ SHORT_FORMATS: dict[Step, str] = {"time": "H:i", "hour": "j M", "day": "j M", "m
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One value per moment. `low` and `high` are of a band.
+    """One value per moment. `low` and `high` are the range of a band.
 
     name    of its column in downloads
     colour  an index of the palette, 0 to 4
@@ -54,7 +54,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """A shaded part of a chart, such as an episode of an alert; without `end` it lasts."""
+    """A shaded part of a chart, such as an episode of an alert; without `end` it goes on."""
 
     start: datetime
     end: datetime | None
@@ -67,7 +67,7 @@ class Chart:
     """A chart with its title and unit.
 
     id      unique on the page; letters, digits and dashes
-    step    what a moment stands for; days and months are UTC. `hour`: times within several days
+    step    the length of time that a moment stands for; days and months are UTC. `hour`: times within several days
     sums    values of a series add up, so that the summary names their sum
     spans   shaded parts, behind the series; of charts with moments of type `datetime`
     """
@@ -114,7 +114,7 @@ class Chart:
 
     @property
     def rows(self) -> list[tuple[str, list[str]]]:
-        """The table: per moment its name and the value of each series, as texts. The newest is first."""
+        """The table: for each moment its name and the value of each series, as texts; newest first."""
         listed = [
             (self.moment_text(moment), [self.text(one.values[place]) for one in self.series])
             for place, moment in enumerate(self.moments)
@@ -181,7 +181,7 @@ class Chart:
 
     @property
     def svg(self) -> SafeString:
-        """The drawing of the server: for paper, and without scripts."""
+        """The chart drawn by the server: for printing, and for browsers without scripts."""
         highest = max((value for values in self._extents() for value in values if value is not None), default=0.0)
         steps = scales.ticks(highest, self.unit)
         named = self.kind == "bar"  # only bars have a text of their own
@@ -215,7 +215,7 @@ class Chart:
 
 
 def _plain(value: float) -> str:
-    """A grouped number with at most one decimal, and none that is zero."""
+    """A grouped number with at most one decimal; a decimal that is zero is left out."""
     rounded = round(value, 1)
     return str(number_format(int(rounded) if rounded == int(rounded) else rounded, force_grouping=True))
 
@@ -227,7 +227,7 @@ def _epoch(moment: Moment) -> int:
 
 
 def _extent(span: Span, moments: Sequence[Moment]) -> tuple[float, float]:
-    """The left and right end of a shaded part, from 0 to 1, cut off at the ends of the chart."""
+    """The left and right end of a shaded part, from 0 to 1, cut off at the chart's ends."""
     if len(moments) < 2:
         return 0.0, 0.0
     first, last = _epoch(moments[0]), _epoch(moments[-1])

@@ -34,7 +34,7 @@ def _step(least: float, unit: Unit) -> float:
 
 
 def _decimal_step(least: float) -> float:
-    """1, 2 or 5 times a power of ten."""
+    """The smallest step of 1, 2 or 5 times a power of ten that is not below `least`."""
     if least <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(least))

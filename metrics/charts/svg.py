@@ -13,7 +13,7 @@ from typing import Final
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-ABOVE: Final = 18  # room for the label of the highest tick
+ABOVE: Final = 18  # space for the label of the highest tick
 PLOT: Final = 150
 BELOW: Final = 22
 HEIGHT: Final = ABOVE + PLOT + BELOW

@@ -2,7 +2,7 @@
 
     1  lock    the one state row: handler, sweep and swap run one after the other
     2  drop    events that the seed has counted already
-    3  facts   what corrections and deletions replace
+    3  facts   those that corrections and deletions replace
     4  fold    the batch into deltas
     5  apply   users, hours, forms with their owners, days, totals: a constant number of statements
 
@@ -138,7 +138,7 @@ def facts(events: Iterable[RecordedEvent]) -> dict[int, Facts]:
 
 
 def _facts_before(event: RecordedEvent, history: list[RecordedEvent]) -> Facts:
-    """Fold the submission's events below this version."""
+    """The facts of a submission before this event, folded from its history."""
     if not history or history[0].version > 1:
         history = store.read_stream(event.stream, upto=event.version - 1)  # begins in an archive
     known: Facts | None = None

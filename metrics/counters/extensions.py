@@ -1,4 +1,6 @@
-"""Counts of users and forms: columns and sorts of the lists, and API fields. Read by key for one page of rows.
+"""Counts of users and forms: columns and sorts of the lists, and API fields.
+
+They are read by key for one page of rows.
 
 Roles that may not see answers see no timing of single submissions, so they do not see the last submission of a form.
 """

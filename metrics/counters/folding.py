@@ -44,7 +44,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class FormDelta(msgspec.Struct):
-    """Changes of one form. `recent` of `submissions` are since `recent_from`; `removed` are times that left."""
+    """Changes of one form. `recent`: those of `submissions` since `recent_from`; `removed`: times of deleted ones."""
 
     user_id: str | None = None
     alive: bool | None = None
@@ -65,7 +65,10 @@ class DayDelta(msgspec.Struct):
 
 
 class Deltas(msgspec.Struct):
-    """Changes by a batch: by user whether they are alive, by form, by form and hour, by day; owners of new forms."""
+    """Changes by a batch: of users, forms, hours of forms and days.
+
+    `users` says whether each is alive; `owners` are (day, user) of new forms.
+    """
 
     recent_from: datetime
     kept_from: datetime
@@ -82,7 +85,7 @@ class Deltas(msgspec.Struct):
         return self.days.setdefault(moment.date(), DayDelta())
 
     def count(self, facts: Facts, sign: int) -> None:
-        """Add (1) or take away (-1) one submission."""
+        """Add (1) or subtract (-1) one submission."""
         form, day, hour = self.form(facts.form_id), self.day(facts.created_at), full_hour(facts.created_at)
         form.submissions += sign
         if hour >= self.recent_from:

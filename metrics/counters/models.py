@@ -1,6 +1,6 @@
 """The tables of the counters. Only `applying` writes them, in the transaction that moves the checkpoint.
 
-`UserStats` and `DayStats` are what is read; `FormStats` and `FormHour` are what they are derived from.
+Readers use `UserStats` and `DayStats`; `FormStats` and `FormHour` contain the numbers for deriving them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class UserStats(models.Model):
 
 
 class DayStats(models.Model):
-    """One day (UTC). Creations are facts and stay; submissions leave when they are deleted.
+    """One day (UTC). Creations are facts and stay; deleted submissions are subtracted.
 
     `timed` of the submissions have a completion time, `seconds` in total: `numeric`, because sums of binary fractions
     do not cancel.

@@ -1,7 +1,7 @@
 """Reads counters: of users, forms and days, totals, and 90 days of one record.
 
 Every number is as of the checkpoint (`as_of`). Days and hours are UTC. A user's `submission_count` leaves out deleted
-forms; the figures of a day keep their submissions. Recent is since a full hour, 30 days ago (`Window.recent_from`).
+forms; the figures of a day keep their submissions. Recent: since the full hour 30 days ago (`Window.recent_from`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class UserCounts(msgspec.Struct, frozen=True):
 
 
 class FormCounts(msgspec.Struct, frozen=True):
-    """Living submissions of a form, deleted or not, and the time of the last one."""
+    """Living submissions of a form, which may be deleted itself, and the time of the last one."""
 
     submission_count: int = 0
     last_submission_at: datetime | None = None
@@ -56,7 +56,7 @@ class Day(msgspec.Struct, frozen=True):
 
     @property
     def avg_completion_time(self) -> float | None:
-        """Seconds; None where no submission has a time."""
+        """The average in seconds; None where no submission has a time."""
         return float(self.seconds / self.timed) if self.timed else None
 
 
@@ -82,7 +82,10 @@ select c.position, c.updated_at, (select count(distinct stream) from events_park
 
 
 def as_of() -> AsOf:
-    """Position 0 before the subscription has run. Read it before the numbers: they may only be newer."""
+    """The position that the counters include; 0 before the subscription has run.
+
+    Read it before the numbers, so that they can only be newer.
+    """
     found = store.query(AS_OF, (NAME,))
     return AsOf(*found[0]) if found else AsOf(0, None)
 
@@ -127,7 +130,7 @@ select coalesce(sum(h.n), 0)::bigint from metrics_form_hours h, metrics_counters
 
 
 def form_recent(form: uuid.UUID) -> int:
-    """Living submissions of a form since `Window.recent_from`."""
+    """The number of living submissions of a form since `Window.recent_from`."""
     count: int = store.query(FORM_RECENT, (form,))[0][0]
     return count
 
@@ -159,7 +162,7 @@ OWNERS: Final = "select count(distinct user_id) from metrics_day_owners where da
 
 
 def unique_owners(first: date, last: date) -> int:
-    """Users who created a form within the days; those of single days do not add up."""
+    """The number of users who created a form within the days; the numbers of single days do not add up."""
     count: int = store.query(OWNERS, (first, last))[0][0]
     return count
 

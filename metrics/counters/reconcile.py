@@ -166,7 +166,7 @@ def reconcile(wanted: Slice | None = None) -> Outcome | None:
 def bring_up_to_date(wanted: Slice) -> tuple[int, int]:
     """Steps 1 to 3; returns the checkpoint and the number of parked streams. Raises `Incomplete`.
 
-    In an isolated transaction of the caller, whose unqualified names mean the copies from then on.
+    Call it in a REPEATABLE READ transaction: its unqualified table names mean the copies from then on.
     """
     found = store.query(CHECKPOINT, (NAME,))
     if not found:
@@ -225,7 +225,7 @@ ROWS: Final = {
 
 
 def _readable(events: Iterable[RecordedEvent]) -> list[RecordedEvent]:
-    """The events, the data of unreadable ones taken from their rows in the read tables.
+    """The events; the data of unreadable ones come from their rows in the read tables.
 
     Raises `Incomplete` for an unreadable correction: only it says what the submission was before.
     """

@@ -87,7 +87,7 @@ class Snapshot:
     """The counters as of one snapshot: bounds, totals and positions above `position` that it has seen."""
 
     def __init__(self, targets: Mapping[str, str]) -> None:
-        """Fill `targets` (table -> where its rows go). Begins a transaction's snapshot: call it first, isolated."""
+        """Begin the snapshot: call it first in a REPEATABLE READ transaction. `targets`: table -> where its rows go."""
         self.windows = applying.windows()
         self.above: list[int] = []
         self.targets = targets
@@ -106,7 +106,7 @@ class Snapshot:
         self.totals: tuple[int, int, int] = store.query(totals)[0]
 
     def put_in_place(self, epoch: str) -> None:
-        """Everything of step 3 except the rows, in the caller's transaction, which has locked the state."""
+        """Run step 3 except for the rows, in the caller's transaction, which has locked the state."""
         store.execute(EMPTY_SKIPPED)
         store.execute(SKIP, (arrays.Numbers(self.above),))
         store.execute(STATE, (*self.windows, *self.totals, self.position))
@@ -139,7 +139,7 @@ def start() -> None:
 
 
 def build(claim: Claim, patience: float) -> None:
-    """Build copies under the claim and swap them in; what an interrupted build left is discarded."""
+    """Build copies under the claim and swap them in; the remains of an interrupted build are discarded."""
     tables = [shadow_table.Tables(table) for table in truth.TABLES]
     if claim.phase != "swapped":
         _build(claim, tables, patience)
@@ -184,7 +184,10 @@ def _build(claim: Claim, tables: list[shadow_table.Tables], patience: float) -> 
 
 
 def _swap(claim: Claim, tables: list[shadow_table.Tables], snapshot: Snapshot, epoch: str) -> bool:
-    """False when a lock was not available. The state row first, as the handler does: no batch is then half-way."""
+    """Swap the copies in; False when a lock was not available.
+
+    Locks the state row first, as the handler does, so that no batch is half-way.
+    """
     try:
         with transaction.atomic():
             store.execute(f"set local lock_timeout = '{builder.REFRESH_TIMEOUT}'")

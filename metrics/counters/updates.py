@@ -1,8 +1,8 @@
-"""Pushes which counters changed to open pages: ephemeral frames `metrics.updated`, after the commit.
+"""Pushes the keys of changed counters to open pages: ephemeral frames `metrics.updated`, after the commit.
 
 Topics are those of the records (``user:<id>``, ``form:<id>``), of their lists (``users``, ``forms``) and ``dashboard``.
-Changes are collected, so that each topic gets at most one frame a second: the first change at once, what follows
-within the second at the next tick. A frame has no values: a page reads them with the rights of its reader.
+Changes are collected, so that each topic gets at most one frame a second: the first change at once, later changes
+within that second at the next tick. A frame has no values: a page reads them with the rights of its reader.
 
     keys      the records that changed; on a list empty for "any", on the dashboard the names of queries, and
               `records` where any record may have changed
@@ -41,7 +41,7 @@ class Updates:
     """The changes that are not pushed yet, of one process.
 
     Only the runner of the subscription ticks. Another process counts only when an operator replays a parked stream; it
-    pushes at once, because nothing would push what waits.
+    pushes at once, because no tick would push later.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Updates:
         self._ticks = False
 
     def add(self, changed: Changed, position: int) -> None:
-        """Note what a committed batch changed, and push what is due."""
+        """Note the changes of a committed batch, and push those that are due."""
         self._position = max(self._position, position)
         for category, keys in (("user", changed.users), ("form", changed.forms)):
             if keys:
@@ -70,7 +70,7 @@ class Updates:
         self._flush()
 
     def add_all(self, position: int) -> None:
-        """Any record may have changed: the windows moved, or everything was counted again."""
+        """Note that any record may have changed: the windows moved, or everything was counted again."""
         self._position = max(self._position, position)
         for topic in LISTS.values():
             self._waiting[topic] = set()
@@ -78,12 +78,12 @@ class Updates:
         self._flush()
 
     def tick(self) -> None:
-        """Called about once a second: push what waits."""
+        """Push the waiting changes; called about once a second."""
         self._ticks = True
         self._flush()
 
     def _flush(self) -> None:
-        """Push the topics whose last frame is a second ago; what cannot be sent stays."""
+        """Push the topics whose last frame is a second ago; those that cannot be sent stay."""
         now = self._clock()
         if now < self._paused_until or not self._waiting:
             return
@@ -124,19 +124,19 @@ LOCAL: Final = Updates()
 
 
 def handle(events: Sequence[RecordedEvent]) -> None:
-    """The handler of the subscription: count, and push once that is committed."""
+    """The handler of the subscription: count, and push after the commit."""
     changed = applying.handle(events)
     pipeline.once_committed(LOCAL.add, changed, events[-1].position)
 
 
 def start() -> None:
-    """Seed the counters. Pages that showed what was there before read everything again."""
+    """Seed the counters. Open pages read everything again."""
     seed.start()
     LOCAL.add_all(head.safe())
 
 
 def tick(position: int) -> None:
-    """Called about once a second by the active runner: move the windows, push what waits."""
+    """Called about once a second by the active runner: move the windows, push the waiting changes."""
     if applying.is_due():
         applying.sweep()
         LOCAL.add_all(position)

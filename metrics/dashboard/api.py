@@ -199,7 +199,7 @@ def _etag(version: int) -> str:
 
 
 def _base(request: Request, *, required: bool) -> int | None:
-    """The version that the caller read; None for ``*``. 428 without the header where it is required."""
+    """The version that the caller read; None for ``*``. Raises 428 without the header where it is required."""
     header = request.headers.get("If-Match", "").strip()
     if not header and required:
         detail = 'Send If-Match with the ETag of the layout you read, such as "v3".'

@@ -45,7 +45,7 @@ class Span:
 
     @property
     def query(self) -> dict[str, str]:
-        """Its parameters in an address."""
+        """The parameters of the range in an address."""
         return {"range": self.name} if self.live else {"from": self.start, "to": self.end}
 
     @property
@@ -53,7 +53,7 @@ class Span:
         return urlencode(self.query)
 
     def resolved(self) -> ranges.Range:
-        """The instants that it stands for. Raises `ranges.BadRange`."""
+        """The range as instants. Raises `ranges.BadRange`."""
         if not self.live:
             return ranges.between(self.start, self.end, zone())
         now = datetime.fromtimestamp((tables.present_slot() + 1) * SLOT_SECONDS, UTC)
@@ -79,7 +79,7 @@ def span_of(parameters: Mapping[str, str]) -> Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """What a widget is asked for: by whom, in which size, with which options, for which range."""
+    """The request for a widget's content: its reader, size, options and range."""
 
     staff: Any
     w: int
@@ -90,7 +90,7 @@ class Asked:
     memo: dict[str, Any] = field(default_factory=dict)  # shared by the tiles of one page
 
     def once(self, name: str, load: Callable[[], T]) -> T:
-        """What `load` returns, called once for all tiles of a page."""
+        """The result of `load`, which is called once for all tiles of a page."""
         if name not in self.memo:
             self.memo[name] = load()
         found: T = self.memo[name]

@@ -1,6 +1,6 @@
 """Layouts: an ordered list of tiles. Reads, checks, saves, exports, imports and shares them.
 
-A layout is checked where it comes in. Tiles of unknown kinds are kept: another release may know them.
+A layout is checked when it is received. Tiles of unknown kinds are kept: another release may know them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KindName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,40}$")]
 
 
 class Tile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A tile: a widget with a width of 1 to 4 columns, a height of 1 to 3 rows, and the options of its kind."""
+    """A tile: a widget with its size and options. `w`: 1 to 4 columns; `h`: 1 to 3 rows."""
 
     id: TileId
     kind: KindName
@@ -122,7 +122,7 @@ def _check_options(tile: Tile) -> None:
 
 
 def imported(value: Any, staff: Any) -> Imported:
-    """A layout from an export: with new ids, without the tiles that this person may not see, which are named."""
+    """A layout from an export, with new ids and without the tiles that this person may not see."""
     layout = checked(value)
     unknown = sorted({tile.kind for tile in layout.tiles if widgets.find(tile.kind) is None})
     forbidden = [tile for tile in layout.tiles if not widgets.may_see(staff, tile.kind, tile.options)]

@@ -1,6 +1,6 @@
 """Widgets of lists and counts: each function returns what its template shows.
 
-The caller has checked that the reader may see the widget; what a part of it needs besides is checked here.
+The caller has checked that the reader may see the widget; further rights for a part of it are checked here.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ RECENT: Final = timedelta(days=30)
 
 
 def erasures(_asked: Asked) -> dict[str, Any]:
-    """Erasures whose copies are still to be purged, since when, and the number of the last 30 days."""
+    """The number of erasures whose copies are not purged yet, since when, and the erasures of the last 30 days."""
     found = erasure.status()
     recent: int
     last: datetime | None

@@ -1,4 +1,4 @@
-"""Widgets of metrics: numbers of the newest sample, and the chart of the first metric over the range of the page."""
+"""Widgets of metrics: numbers of the newest sample, and a chart of the first metric."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How old the newest sample is: fresh, late (more than three slots) or silent (more than 30 seconds)."""
+    """The age of the newest sample: fresh, late (more than three slots) or silent (more than 30 seconds)."""
 
     slot: int | None
     seconds: int | None
@@ -110,7 +110,7 @@ def _chart(asked: Asked, metric: Metric, target: str) -> dict[str, Any]:
 
 
 def live_data(metric: Metric, found: History, *, live: bool) -> dict[str, Any]:
-    """What `slots.js` needs to join frames to the history."""
+    """The data that `slots.js` needs to join frames to the history."""
     return {
         "metric": metric.name,
         "target": found.target,

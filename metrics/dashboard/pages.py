@@ -41,7 +41,7 @@ def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 class DashboardPages:
-    """The pages besides the index."""
+    """All pages of the dashboard except the index."""
 
     def __init__(self, site: AdminSite) -> None:
         self.site = site

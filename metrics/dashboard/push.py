@@ -1,7 +1,7 @@
 """Publishes after each sample which widgets changed; the metrics themselves are in the frames of `sampling`.
 
-Open pages then load the tile with the rights of their reader, so no content travels here. `realtime.ephemeral` keeps
-the newest value of each key and sends at most ten in one frame.
+Open pages then load the tile with the rights of their reader, so these frames have no content. `realtime.ephemeral`
+keeps the newest value of each key and sends at most ten in one frame.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _published: dict[str, Any] = {}
 
 
 def rights() -> dict[str, tuple[str, str, str] | None]:
-    """Key of a published value -> the right and the scope to receive it (`Section.widgets`)."""
+    """Maps the key of each published value to the right and the scope to receive it (`Section.widgets`)."""
     found: dict[str, tuple[str, str, str] | None] = {}
     for kind in COUNTS:
         right = WIDGETS[kind].right

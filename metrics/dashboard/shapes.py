@@ -38,8 +38,8 @@ class SavedDashboardLayout(shapes.Shape, frozen=True, kw_only=True):
 
 
 class ImportedDashboardLayout(shapes.Shape, frozen=True, kw_only=True):
-    """The result of an import: kinds that this installation does not know, and kinds that were left out because the
-    caller may not see them."""
+    """The result of an import. `unknown`: kinds that this installation does not know; `forbidden`: kinds that were left
+    out because the caller may not see them."""
 
     version: int
     own: bool

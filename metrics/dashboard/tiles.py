@@ -1,4 +1,4 @@
-"""Fills tiles: each with its own permission, its own limit of time, and its own failure.
+"""Fills tiles: each with its own permission, its own time limit, and its own failure.
 
 Steps for one tile:
 
@@ -59,7 +59,7 @@ class FilledTile:
 
     @property
     def shown(self) -> bool:
-        """Whether it has content, even if that is old."""
+        """Whether the tile has content, even old content."""
         return self.state in {"fresh", "stale"}
 
     @property
@@ -78,7 +78,7 @@ class FilledTile:
 
 
 class LastGood:
-    """The last good content of each tile and role, bounded; the oldest goes first."""
+    """The last good content of each tile and role, bounded; the oldest is dropped first."""
 
     def __init__(self, limit: int = KEPT) -> None:
         self._limit = limit
@@ -107,7 +107,7 @@ def fill_all(tiles: Iterable[Tile], staff: Any, span: Span) -> Sequence[FilledTi
 
 
 def fill(tile: Tile, staff: Any, span: Span, *, late: bool = False, memo: dict[str, Any] | None = None) -> FilledTile:
-    """Fill one tile. Never raises for a failure of its widget. `late`: without loading anything."""
+    """Fill one tile. Never raises for a failure of its widget. `late`: load nothing."""
     widget = widgets.find(tile.kind)
     if widget is None:
         return FilledTile(tile=tile, widget=None, state="unknown")

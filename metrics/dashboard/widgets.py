@@ -37,7 +37,7 @@ class NoteOptions(Options, frozen=True, kw_only=True):
 
 
 class MetricOptions(Options, frozen=True, kw_only=True):
-    """Any metric, as a chart, a number or a table; `target` is one host or subscription, else the worst of them."""
+    """Any metric, as a chart, a number or a table. `target`: one host or subscription, else the worst."""
 
     metric: Annotated[str, msgspec.Meta(max_length=80)] = "requests.count"
     view: Literal["chart", "number", "table"] = "chart"

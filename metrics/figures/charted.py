@@ -20,7 +20,7 @@ DAYS_OF_WEEK: Final = 7
 
 
 def record_days(days: Sequence[DayCount], *, by_week: bool) -> Chart:
-    """Submissions to one record: by day, or by week for roles that may not see when a single one came."""
+    """Submissions to one record: by day, or by week where the role may not see when one was made."""
     moments, counts = [one.date for one in days], [one.submissions for one in days]
     if by_week:
         starts = range(len(days) % DAYS_OF_WEEK, len(days), DAYS_OF_WEEK)
@@ -125,7 +125,7 @@ def _daily(
 
 
 def _months(first: date, last: date) -> list[date]:
-    """The first days of the months of a range, at least `MONTHS` that end with its last month."""
+    """The first days of the months of a range: at least `MONTHS` months, up to its last one."""
     months = [last.replace(day=1)]
     while len(months) < MONTHS or months[-1] > first.replace(day=1):
         months.append((months[-1] - timedelta(days=1)).replace(day=1))

@@ -1,4 +1,4 @@
-"""Numbers for display: each with its label, its text and the moment as of which it is right."""
+"""Numbers for display: each with its label, its text and the moment that it describes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AsOf:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Number:
-    """A number on a page. `name` is unique on it; `value` may be a moment; `note` explains how it is counted."""
+    """A number on a page. `name` is unique there; `value` may be a moment; `note` explains the count."""
 
     name: str
     label: Any

@@ -1,4 +1,4 @@
-"""Figures on the pages of users and forms: a panel with the counts of the record and a chart of its submissions."""
+"""Figures on the pages of users and forms: a panel with counts and a chart of submissions."""
 
 from __future__ import annotations
 

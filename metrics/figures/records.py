@@ -15,7 +15,7 @@ from metrics.queries import Query, define
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """Living forms (None for a form), living submissions, those of the last 30 days, and the time of the last one."""
+    """Living forms (None for a form), living submissions, those of the last 30 days, and the latest time."""
 
     form_count: int | None = None
     submission_count: int

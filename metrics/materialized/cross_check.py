@@ -2,7 +2,7 @@
 
 The view is computed from the read tables, the counters are folded from events. In one snapshot, the counters plus the
 fold of the events that are visible above their checkpoint must equal the view, day by day and to the unit. A difference
-is stored and logged as one of `reconcile_counters` is, and never repaired silently.
+is stored and logged like those of `reconcile_counters`, and never repaired silently.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metrics.counters.reconcile import Difference, Outcome, Slice
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What both sides know about a day. `seconds` is the sum of completion times of `timed` submissions."""
+    """The numbers of a day that both sides have. `seconds` is the sum of completion times of `timed` submissions."""
 
     forms_created: int = 0
     unique_users: int = 0

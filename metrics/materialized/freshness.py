@@ -1,4 +1,4 @@
-"""How current the materialized views are, and who keeps them from being refreshed."""
+"""The freshness of the materialized views, and the session that keeps them from being refreshed."""
 
 from __future__ import annotations
 
@@ -87,6 +87,6 @@ def holder(run: Run) -> Holder | None:
 
 
 def probe(run: Run) -> str:
-    """For `/readyz`: `ok`, or `late` or `failed` when a view is. Before the first refresh nothing is missing."""
+    """The state for `/readyz`: `ok`, or `late` or `failed` when a view is. `never` counts as `ok`."""
     found = {state(view) for view in statuses(run)}
     return next((bad for bad in ("failed", "late") if bad in found), "ok")

@@ -48,7 +48,7 @@ class Day(msgspec.Struct, frozen=True):
 
     @property
     def avg_completion_time(self) -> float | None:
-        """Seconds; None when no submission of the day has a completion time, which is not the same as 0."""
+        """The average in seconds; None, which is not 0, when no submission of the day has a time."""
         return float(self.seconds / self.timed) if self.timed else None
 
 

@@ -19,7 +19,7 @@ _LOG_FIRST: Final = math.log(FIRST)
 
 
 def index(seconds: float) -> int:
-    """The bucket of a duration."""
+    """The bucket of a duration in seconds."""
     if seconds <= FIRST:
         return 0
     return min(SIZE - 1, math.ceil((math.log(seconds) - _LOG_FIRST) * _PER_BUCKET - 1e-9))
@@ -31,9 +31,9 @@ def upper(bucket: int) -> float:
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:
-    """The duration which that share of the requests did not exceed; None without requests.
+    """The duration in seconds that a `share` (0 to 1) of the requests did not exceed; None without requests.
 
-    The middle of its bucket, on the scale of the buckets, halves the error of either end.
+    The result is the middle of a bucket on the logarithmic scale: its error is half of that of either end.
     """
     total = sum(counts)
     if not total:

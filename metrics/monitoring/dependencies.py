@@ -96,7 +96,7 @@ DEPENDENCIES: Final = (
         label=gettext_lazy("Head of the log"),
         signals=(Signal("log.head_lag", 10, 60),),
         effect=gettext_lazy("New events appear late on pages, in subscriptions and in the API. None is lost."),
-        remedy=gettext_lazy("See which transaction holds the head back, and end it."),
+        remedy=gettext_lazy("Find the transaction that holds the head back, and end it."),
         page="admin:system_head",
     ),
     Dependency(
@@ -113,7 +113,7 @@ DEPENDENCIES: Final = (
         signals=(Signal("sockets.polling", 1), Signal("sockets.lag_p99", 1.0, 10.0)),
         effect=gettext_lazy("Open pages show changes up to a second late."),
         remedy=gettext_lazy("Check Valkey and the relay of run_subscriptions."),
-        missing=gettext_lazy("No process reports: Valkey is away, or no page is open."),
+        missing=gettext_lazy("No process reports: Valkey is unreachable, or no page is open."),
         page="admin:system_sockets",
     ),
     Dependency(
@@ -146,7 +146,7 @@ DEPENDENCIES: Final = (
         signals=(Signal("queue.age", 60, 600), Signal("queue.depth", 1000)),
         effect=gettext_lazy("Tasks start late."),
         remedy=gettext_lazy("Start more workers, or look for a task that blocks them."),
-        missing=gettext_lazy("The queue cannot be read: Valkey is away."),
+        missing=gettext_lazy("The queue cannot be read: Valkey is unreachable."),
     ),
     Dependency(
         name="beat",
@@ -168,7 +168,7 @@ DEPENDENCIES: Final = (
         name="views",
         label=gettext_lazy("Materialized views"),
         signals=(Signal("views.age", 600, 3600),),
-        effect=gettext_lazy("Figures about users and days are out of date; the page says as of when."),
+        effect=gettext_lazy("Figures about users and days are out of date; the page shows their age."),
         remedy=gettext_lazy("Check the worker, or run: manage.py refresh_views."),
         missing=gettext_lazy("They have not been computed yet."),
         optional=True,
@@ -183,7 +183,7 @@ DEPENDENCIES: Final = (
             Signal("host.skew", 1, 5),
         ),
         effect=gettext_lazy("Everything on this host becomes slow; without disk space nothing can be saved."),
-        remedy=gettext_lazy("Find the process that needs so much, free disk space, or synchronise the clock."),
+        remedy=gettext_lazy("Find the process that uses the most, free disk space, or synchronise the clock."),
         missing=gettext_lazy("No process has reported its host in the last seconds."),
     ),
     Dependency(

@@ -33,7 +33,7 @@ class HolderRow:
 
 @dataclass(frozen=True, slots=True)
 class LogBar:
-    """The end of the log as a bar, in percent of its width; the part after `head` is not yet readable."""
+    """The end of the log as a bar, in percent of its width; the part after `head` is unreadable."""
 
     head: float
     held: float

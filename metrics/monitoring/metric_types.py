@@ -1,4 +1,4 @@
-"""The metrics: what is sampled every five seconds, in which unit, and who may see it.
+"""The metrics that are sampled every five seconds, with their units and the rights to see them.
 
 A metric belongs to a group. Of `cluster` there is one series; of `host` and `subscription` one for each target. The
 values of one group and target are one `real[]` in `metrics_sample`, so the order within a group is stored: append new
@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 Group: TypeAlias = Literal["cluster", "host", "subscription"]
 # gauge: a value at the instant. share: a gauge in percent. age: seconds since something. flag: 1 or 0.
-# count: number in this slot, summed over time. percentile: of request durations; never averaged, see `histograms`.
+# count: number in this slot, summed over time. percentile: of request durations; never averaged, see `buckets`.
 Kind: TypeAlias = Literal["gauge", "share", "age", "flag", "count", "percentile", "retired"]
 # percent, s, 1 (a number), 1/s, 1/min, GiB, days
 Unit: TypeAlias = Literal["percent", "s", "1", "1/s", "1/min", "GiB", "days"]

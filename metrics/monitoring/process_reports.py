@@ -1,7 +1,7 @@
 """Reports of every process: its counts and the figures of its host, as a row of an unlogged table.
 
-In PostgreSQL and not in Valkey: the sampler must know the error rate also while Valkey is away. A process writes its
-row every five seconds; after a minute of silence it no longer counts. A row is one update of about 1 ms.
+In PostgreSQL and not in Valkey: the sampler must know the error rate also while Valkey is unreachable. A process writes
+its row every five seconds; after a minute of silence it no longer counts. A row is one update of about 1 ms.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ _lock: Final = threading.Lock()
 
 
 def start(kind: str) -> None:
-    """Start the reports of this process, once; a forked process starts its own. `PROCESS_REPORTS` off: none."""
+    """Start the reports of this process, once; a forked process starts its own. Needs `PROCESS_REPORTS`."""
     if os.getpid() in _started or not settings.PROCESS_REPORTS:
         return
     with _lock:

@@ -1,8 +1,8 @@
 """Counts of this process since its start: requests, errors, durations, tasks.
 
-`CountRequests` is the outermost ASGI application, so it counts also what no Django middleware sees: refused bodies and
-static files. An error is a 5xx answer or an exception; a 4xx, or a client that leaves, is none. Everything only grows:
-readers take differences, and sums over processes are sums of differences.
+`CountRequests` is the outermost ASGI application, so it also counts requests that no Django middleware sees: refused
+bodies and static files. An error is a 5xx answer or an exception; a 4xx, or a client that leaves, is none. Counts only
+grow: readers take differences, and sums over processes are sums of differences.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Asked by machines every few seconds; they would hide the errors of people.
+# Requested by machines every few seconds; they would hide the errors of people.
 NOT_COUNTED: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 # Positions in `Counts.numbers` and in the column `counts` of metrics_process. Append only.

@@ -1,7 +1,9 @@
-"""Samples the cluster once in five seconds. Any process may call `tick`; the slot's primary key lets one of them do it.
+"""Samples the cluster once in five seconds.
+
+Any process may call `tick`; the slot's primary key lets one of them do it.
 
     1  slot     of the clock of the database, claimed by an insert; another process has it: stop
-    2  probe    everything at once, each with a second; a failed probe is missing
+    2  probe    everything at once, each for at most a second; a failed probe is missing
     3  write    one array for each source
     4  publish  one frame `system.metrics`; on the dashboard a frame for each right
     5  follow   the steps that sections add: roll up, judge rules, send notifications, heartbeat
@@ -33,11 +35,11 @@ log = logging.getLogger(__name__)
 # Called with the slot after its samples are stored.
 Step: TypeAlias = Callable[[int], object]
 
-# Steps after the sample, in this order; `metrics/section.py` fills it.
+# Steps after the sample, in this order; `metrics.wiring` and sections set them.
 STEPS: tuple[Step, ...] = ()
 # Called in each tick with whether PostgreSQL answers: without it there is no slot, no step and no alert.
 WATCHERS: tuple[Callable[[bool], object], ...] = ()
-# What `system.metrics` says about rules that are not yet firing; `metrics/section.py` may set it.
+# The pending rules at a slot, for the frame `system.metrics`; `metrics.wiring` sets it.
 PENDING: Callable[[int], Any] | None = None
 
 AWAY: Final = (errors.StoreUnavailable, psycopg.OperationalError, OperationalError, InterfaceError)
@@ -48,7 +50,7 @@ LEAST_GAP: Final = 2  # slots without a sample before the fallback takes over
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tick stored: its slot, the values by (metric, target), the probes that failed."""
+    """The result of a tick: its slot, the values by (metric, target), the probes that failed."""
 
     slot: int
     previous: int | None
@@ -168,7 +170,7 @@ def worst(values: Readings) -> dict[str, float | None]:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Six digits, as many as a `real` keeps: a frame is sent to every dashboard."""
+    """The value with six digits, as many as a `real` keeps: a frame is sent to every dashboard."""
     return None if value is None else float(f"{value:.6g}")
 
 
@@ -176,7 +178,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def keep_history(slot: int) -> None:
-    """Roll up what has closed; once an hour delete what has expired."""
+    """Roll up the buckets that have closed; once an hour delete rows that have expired."""
     rollup.roll_up(slot)
     if slot % tables.HOUR_SLOTS == 0:
         process_reports.expire()

@@ -80,8 +80,10 @@ class CacheFigures(shapes.Shape, frozen=True, kw_only=True):
 
 
 class ParkedStream(shapes.Shape, frozen=True, kw_only=True):
-    """A parked stream: its first event, the error of that event, and the number of events waiting behind it. The error
-    is null if the event waits for a replay, or if the caller may not see errors."""
+    """A parked stream: its first event, the error of that event, and the number of events waiting behind it.
+
+    The error is null if the event waits for a replay, or if the caller may not see errors.
+    """
 
     subscription: str
     stream: str
@@ -185,8 +187,10 @@ class Verification(shapes.Shape, frozen=True, kw_only=True):
 
 
 class LogHead(shapes.Shape, frozen=True, kw_only=True):
-    """State of the log: readable up to `head`, positions drawn up to `last`, the holders between them, partitions,
-    newest seal and verification. `checking` is the start of a running verification."""
+    """State of the log: readable up to `head`, positions drawn up to `last`.
+
+    `holders` are the sessions that hold the head back. `checking` is the start of a running verification.
+    """
 
     epoch: str
     head: int
@@ -234,7 +238,7 @@ class RebuildRequest(shapes.Shape, frozen=True, kw_only=True):
 
 
 class History(shapes.Shape, frozen=True, kw_only=True):
-    """The points of a metric, a row for every step of the range: `[t, min, avg, max, n]`, `t` in Unix seconds.
+    """The points of a metric: rows of `[t, min, avg, max, n]`, one per step, `t` in Unix seconds.
 
     The three values are null in a gap. `n` counts samples, so a row with fewer than the others is partial. A sample is
     taken every five seconds; its slot is `t / 5`, and `slot` the newest one. `tier` says from which table they come.
@@ -250,7 +254,7 @@ class History(shapes.Shape, frozen=True, kw_only=True):
 
 
 class SystemLoad(shapes.Shape, frozen=True, kw_only=True):
-    """The busiest host: percent of the processors and of the memory that it may use, and of its disk that is free."""
+    """The busiest host: processors and memory in percent of its limits, and percent of free disk."""
 
     cpu: float | None
     memory: float | None
@@ -283,7 +287,7 @@ class ErrorHealth(shapes.Shape, frozen=True, kw_only=True):
 
 
 class SystemHealth(shapes.Shape, frozen=True, kw_only=True):
-    """The newest sample. Values are null when they are not known, and all of them when it is older than 30 seconds.
+    """The newest sample. Unknown values are null, and all are when it is older than 30 seconds.
 
     `active_users` counts users with a sign-in or a submission in the last five minutes.
     """
@@ -307,8 +311,10 @@ class AsOf(shapes.Shape, frozen=True, kw_only=True):
 
 
 class UserSegment(shapes.Shape, frozen=True, kw_only=True):
-    """Users who are not deleted, of one plan and one month of sign-up (its first day). `active_30d` signed in on one of
-    the last 30 UTC days or today. Forms that are deleted count neither themselves nor with their submissions."""
+    """Users who are not deleted, of one plan and one month of sign-up (its first day).
+
+    `active_30d` signed in on one of the last 30 UTC days or today. Deleted forms and their submissions do not count.
+    """
 
     plan: Literal["free", "premium", "enterprise"]
     signup_month: date

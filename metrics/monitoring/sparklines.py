@@ -1,4 +1,4 @@
-"""Small charts of the last hours beside the numbers of a page, drawn by the server and summarised in a sentence."""
+"""Small charts of the last hours beside the numbers of a page, drawn by the server."""
 
 from __future__ import annotations
 

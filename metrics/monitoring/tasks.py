@@ -42,5 +42,5 @@ def start_reports_of_beat(**_: Any) -> None:
 
 @signals.before_task_publish.connect
 def note_message(**_: Any) -> None:
-    """Beat is alive when it sends, not while its process exists."""
+    """Note that beat is alive: it is when it sends, not while its process exists."""
     request_counts.counts.active()

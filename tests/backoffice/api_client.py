@@ -1,4 +1,4 @@
-"""Callers of the API: staff of each role with a session, programs with a key. Real requests through Django's client."""
+"""Callers of the API through Django's client: staff of each role with a session, programs with a key."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def signed_in(role: str, **fields: Any) -> Caller:
 
 
 def program(*scopes: str, role: str = "manager", **fields: Any) -> Caller:
-    """Creates a key of an owner with `role`; `fields` are changed in its row directly."""
+    """Creates a key of an owner with `role` and returns its caller; `fields` are changed in the key's row directly."""
     key, token = keys.create(name="program", owner=staff(role), scopes=scopes)
     if fields:
         ApiKey.objects.filter(pk=key.pk).update(**fields)
@@ -74,7 +74,7 @@ def email() -> str:
 
 
 def problem(response: Any, status: int, code: str) -> dict[str, Any]:
-    """Checks that a response is this problem and well-formed; returns its body."""
+    """Checks that a response is a well-formed problem with this status and code; returns its body."""
     assert response.status_code == status, response.content
     assert response.headers["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = response.json()

@@ -45,7 +45,7 @@ def submission(form: models.Form, created_at: datetime) -> models.Submission:
 
 
 def pages(spec: str | listing.Spec, **question: Any) -> Iterator[Page]:
-    """All pages by `next_cursor`."""
+    """All pages of a list, from the first one by `next_cursor`."""
     cursor = None
     while True:
         page = listing.page(spec, cursor=cursor, **question)
@@ -71,7 +71,7 @@ def walk_back(spec: str | listing.Spec, **question: Any) -> list[Any]:
 
 
 def plans(spec: str | listing.Spec, **question: Any) -> list[str]:
-    """The plans, with the rows they took, of the statements of one page that read its table."""
+    """Executed query plans of the statements with which one page reads its table."""
     table = listing.SPECS[spec].model._meta.db_table if isinstance(spec, str) else spec.model._meta.db_table
     with CaptureQueriesContext(connection) as queries:
         listing.page(spec, **question)

@@ -171,7 +171,7 @@ def test_first_invalid_field_has_the_focus(manager: Any) -> None:
 
 
 def test_long_texts_are_truncated_in_latest_changes_and_history(manager: Any) -> None:
-    """The longest description made the record's page sixty screens high."""
+    """Untruncated, the longest description made the record's page sixty screens high."""
     owner, key = new_user(manager), str(uuid.uuid4())
     command(manager, "form.create", key, {"user_id": owner, "title": "Long", "description": "first"})
     for word in ("one", "two"):
@@ -343,7 +343,7 @@ def every_page(page: Any) -> list[str]:
 def test_every_page_obeys_the_security_policy_and_fits_its_screen(
     new_page: Any, stack: live.Stack, options: Any
 ) -> None:
-    """Loaded once, then checked at desktop and phone size."""
+    """Each page is loaded once, then checked at desktop and phone size."""
     page = new_page(role="admin", at="", **options)
     failed = []
     page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)

@@ -1,4 +1,4 @@
-"""Alerts in a browser: the bell on every page, live and announced; acknowledging; silences; a narrow screen."""
+"""Alerts in a browser: count and announcement on every page, live lists, silences on a narrow screen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ judge.judge_one(subject, max(judge.present_slot(), subject.state.slot + 1), [Tru
 
 @pytest.fixture
 def judged(stack: live.Stack) -> Iterator[Callable[[float], None]]:
-    """Judges one slot in another process, with this value for the whole window. Afterwards the alert is resolved."""
+    """Returns a function that judges a slot in another process, as if the whole window had the given value.
+
+    Afterwards the alert is resolved.
+    """
 
     def judge(value: float) -> None:
         stack.manage("shell", "-c", JUDGE.format(value=value))

@@ -1,4 +1,4 @@
-"""Editing through a network that fails: everything typed is saved, queued, in the tray or still on the page."""
+"""Editing through a network that fails: everything typed is saved, queued, listed as rejected or still on the page."""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ def test_missed_samples_are_read_from_the_history(new_page: Callable[..., Any], 
     assert all("after=" in url and "step=" in url for url in asked)
 
 
-def test_old_values_are_marked_and_said(new_page: Callable[..., Any], stack: live.Stack) -> None:
+def test_old_values_are_marked_and_announced(new_page: Callable[..., Any], stack: live.Stack) -> None:
     stack.stop_process("subscriptions")  # the sampler
     stack.query("delete from metrics_sample")
     samples.store(stack.query, 50, until=30)

@@ -69,7 +69,7 @@ def caret(field: Any) -> list[int]:
 
 
 def another_change(field: Any, before: str) -> None:
-    """Waits until the first line differs from that of an earlier value."""
+    """Waits until the first line of the field differs from that of `before`."""
     expect(field).not_to_have_value(re.compile(f"^{re.escape(before.split(chr(10), maxsplit=1)[0])}\n"))
 
 

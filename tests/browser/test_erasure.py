@@ -28,7 +28,7 @@ def left_in(page: Any) -> list[str]:
 
 
 def zoe(page: Any) -> tuple[str, str, str]:
-    """Creates a person with a form and an answer to it."""
+    """Creates a person with a form and an answer to it; returns the three keys."""
     key = new_user(page, first_name="Zoelinde", last_name="Quimper", email=f"zq@{uuid.uuid4()}.example")
     form, answer = str(uuid.uuid4()), str(uuid.uuid4())
     question = {"id": "q", "type": "text", "label": "Sourdough?"}

@@ -125,7 +125,7 @@ def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another
 
 
 def test_saving_unchanged_form_offline_stays_on_the_page(manager: Any, offline_user: Any) -> None:
-    """The server cannot report that nothing changed, and its page would be an error of the browser."""
+    """Offline the server cannot answer that nothing changed; another page would be an error page of the browser."""
     key = new_user(manager, first_name="Ada")
     opened(offline_user, key)
     offline(offline_user)

@@ -36,9 +36,10 @@ def picture(tmp_path: Path) -> Callable[[Any, str], None]:
     return take
 
 
-@pytest.fixture
-def lived_in(stack: live.Stack) -> tuple[str, str, int]:
+@pytest.fixture(scope="module")
+def lived_in(session_stack: live.Stack) -> tuple[str, str, int]:
     """Creates sample data; returns a user with a history, a form with submissions, and the user's last event."""
+    stack = session_stack
     stack.env["DEMO_PASSWORD"] = live.PASSWORD
     stack.manage("seed_demo", "--users", "120", "--submissions", "1500")
     stack.manage("refresh_views", "--force")
@@ -51,7 +52,7 @@ def lived_in(stack: live.Stack) -> tuple[str, str, int]:
     return user, form, event
 
 
-def test_screenshots_of_list_record_history_and_two_browsers(
+def test_screenshots_of_list_record_history_and_two_browsers_are_taken(
     new_page: Callable[..., Any], picture: Callable[[Any, str], None], lived_in: tuple[str, str, int]
 ) -> None:
     user, form, event = lived_in
@@ -88,7 +89,7 @@ def test_screenshots_of_list_record_history_and_two_browsers(
     picture(other, "two-browsers-other")
 
 
-def test_screenshots_of_the_dashboard(
+def test_screenshots_of_the_dashboard_are_taken(
     new_page: Callable[..., Any], picture: Callable[..., None], lived_in: tuple[str, str, int], stack: live.Stack
 ) -> None:
     stack.stop_process("subscriptions")  # the sampler: the pictures show the same values each time
@@ -108,7 +109,7 @@ def test_screenshots_of_the_dashboard(
     picture(phone, "dashboard-phone", online=False)
 
 
-def test_screenshots_of_waiting_edits_and_of_the_tray(
+def test_screenshots_of_waiting_edits_and_of_the_tray_are_taken(
     new_page: Callable[..., Any], picture: Callable[..., None], stack: live.Stack
 ) -> None:
     other = new_page(role="manager", at="")

@@ -137,7 +137,7 @@ def test_error_is_logged_in_one_line_and_the_loop_continues(monkeypatch: pytest.
 
 @pytest.fixture
 def process() -> Iterator[Any]:
-    """Starts `manage.py demo_traffic` on this test's own database."""
+    """Returns a function that starts `manage.py demo_traffic` on this test's own database."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*options: str) -> subprocess.Popen[str]:

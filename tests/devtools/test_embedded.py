@@ -30,7 +30,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that no other user may traverse, like `/root`; pytest creates its folders so."""
+    """A folder that no other user may traverse, like `/root`; pytest creates all its folders this way."""
     folder = tmp_path_factory.mktemp("embedded")
     with services.lock_folder(folder):
         yield folder
@@ -101,7 +101,7 @@ def link_or_copy(source: str, target: str) -> None:
 
 @on_linux
 def test_programs_in_a_folder_that_others_cannot_traverse_create_and_run_a_cluster(closed: Path) -> None:
-    """Tested as root and not. PostgreSQL's programs find each other with access(2), which ignores capabilities."""
+    """This must hold for root and other users: PostgreSQL's programs call access(2), which ignores capabilities."""
     folder = closed.parents[2] / "data"
     folder.mkdir()
     postgres = Postgres(folder, durable=False, programs=closed)
@@ -171,7 +171,7 @@ def test_committed_data_survives_a_killed_server(tmp_path: Path) -> None:
 
 
 def test_start_waits_for_a_session_of_the_killed_server(postgres: Postgres) -> None:
-    """The session notices only between two statements; until then PostgreSQL refuses to start."""
+    """The session notices the kill only between two statements; until then PostgreSQL refuses to start."""
     with contextlib.closing(psycopg.connect(postgres.url())) as session:
         session.pgconn.send_query(b"select count(*) from generate_series(1, 3000000)")
         postgres.kill()

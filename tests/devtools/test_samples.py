@@ -188,7 +188,7 @@ def test_every_answer_fits_its_field(template: catalogue.Template) -> None:
 
 
 def problems(field: dict[str, Any], given: dict[str, Any]) -> Iterator[str]:
-    """Returns what is wrong with the answer to one field, independently of the code that generates answers."""
+    """Yields each defect of the answer to one field, independently of the code that generates answers."""
     condition = field.get("if")
     shown = not condition or given.get(condition["field"]) == condition["is"]
     if field["id"] not in given:

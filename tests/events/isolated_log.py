@@ -18,7 +18,7 @@ SCHEMA = "tampered"
 
 @contextmanager
 def own_log(size: int = 5, upto: int = 20) -> Iterator[None]:
-    """The event store after all its migrations, first in the search path."""
+    """The event store in a schema of its own, which is migrated and first in the search path."""
     execute(f"create schema {SCHEMA}", f"set search_path = {SCHEMA}, public")
     for name in sorted(module.name for module in pkgutil.iter_modules(migrations.__path__)):
         execute(*(sql.read(file) for file in getattr(migration(name), "FORWARD", ())))

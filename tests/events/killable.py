@@ -1,4 +1,4 @@
-"""Writers, subscription runners and a server that tests kill; one process with all imports done forks them."""
+"""Writers and subscription runners that tests kill, forked by one process with all imports done."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Forker:
 
 
 def serve() -> None:
-    """The forker's loop: each input line is a request. It has no thread and no connection that a child could break."""
+    """Run the forker: each input line is a request. It has no thread and no connection that a child could break."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     me = os.getpid()
     for line in sys.stdin:

@@ -42,9 +42,10 @@ ADA, BOB = (f"user-00000000-0000-7000-8000-{number:012}" for number in (1, 2))
 
 @pytest.fixture
 def log(transactional_db: None, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A log of twelve events, sealed up to the tenth, in partitions of five positions and blocks of two.
+    """A sealed log of twelve positions, of which two were rolled back.
 
-    A few positions were rolled back."""
+    Partitions have five positions, blocks of an archive two.
+    """
     settings.ARCHIVE_DIR = tmp_path / "archive"
     for module in (archives, archiving):
         monkeypatch.setattr(module, "BLOCK", 2)
@@ -258,7 +259,7 @@ def test_socket_with_an_archived_position_starts_over(log: None, monkeypatch: py
 
 
 REASONS = [
-    ("insert into events_checkpoint (name, position, epoch) values ('slow', 4, gen_random_uuid())", "slow stands at 4"),
+    ("insert into events_checkpoint (name, position, epoch) values ('slow', 4, gen_random_uuid())", "slow is at 4"),
     (f"insert into events_parked values ('relay', '{ADA}', 3)", f"{ADA} is parked for relay"),
     ("insert into events_rebuild (name, phase, position) values ('users', 'building', 3)", "users is being rebuilt"),
 ]

@@ -1,4 +1,4 @@
-"""What a process knows of the log, and which values that refuses."""
+"""The position up to which a process knows the log, and the cached values that it therefore refuses."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_slots_of_many_tags_are_sorted_and_distinct() -> None:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """The definition of a pattern, by trying every length for every star."""
+    """True when the pattern matches by its definition: tries every length for every star."""
     if not pattern:
         return not name or name[0] == ":"
     if pattern[0] == "*":

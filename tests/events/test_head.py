@@ -168,7 +168,7 @@ def test_session_that_holds_the_head_back_is_named(other: psycopg.Connection) ->
 
 
 def test_first_event_of_a_log_is_not_lost(other: psycopg.Connection) -> None:
-    """An unused sequence reports last value 1; a reader that believed it would skip position 1."""
+    """`last_value` of an unused sequence is 1, which would skip position 1; `pg_sequence_last_value` returns null."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("create sequence never_called")
         cursor.execute("select pg_sequence_last_value('never_called')")

@@ -1,4 +1,4 @@
-"""Notifications reach listeners, and cost a writer at most one attempt."""
+"""Notifications reach listeners, and an unreachable Valkey costs a writer one attempt to connect."""
 
 from __future__ import annotations
 

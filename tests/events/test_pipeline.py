@@ -142,7 +142,7 @@ def test_error_in_the_block_rolls_back_sent_and_queued_statements(other: psycopg
 
 
 def test_error_without_a_state_is_no_collision() -> None:
-    """A parameter that psycopg cannot adapt fails before it is sent; its error is its own cause."""
+    """A parameter that psycopg cannot adapt fails before anything is sent, so the error has no SQLSTATE."""
     with pytest.raises(psycopg.ProgrammingError) as caught, pipeline.transaction():
         pipeline.execute("select %s", ({},))
     assert driver_errors.sqlstate(caught.value) == ""

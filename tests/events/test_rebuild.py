@@ -46,7 +46,7 @@ ALERTING = ("metrics_alert", "metrics_alert_episode", "metrics_rule", "metrics_s
 
 
 def history(rng: random.Random, count: int = 60) -> None:
-    """Records of every kind, in every state."""
+    """Create records of every kind, in every state."""
     people = [factories.user(first_name=f"P{n}") for n in range(4)]
     papers = [factories.form(rng.choice(people), fields=[{"id": "a", "type": "text"}]) for _ in range(3)]
     for number in range(count):
@@ -74,7 +74,7 @@ def history(rng: random.Random, count: int = 60) -> None:
 
 
 def stale(person: Any, **fields: Any) -> None:
-    """An edit based on the first version: merged, or filed in the inbox."""
+    """Send an edit based on the first version, which is merged or filed in the inbox."""
     command = factories.command(users.UpdateUser(**fields), person, base_version=1)
     try:
         commands.dispatch(command)
@@ -438,7 +438,10 @@ def test_killed_rebuild_continues_where_it_stopped() -> None:
 
 
 def backend_is_terminated() -> bool:
-    """Terminate the session of the dead client, which PostgreSQL notices only at its next write to it."""
+    """Terminate the session of the killed client, which PostgreSQL would notice only when it writes to the client.
+
+    Returns whether the rebuild is no longer running.
+    """
     store.query(
         """select pg_terminate_backend(a.pid, 10000) from events_rebuild r
              join pg_stat_activity a on a.pid = r.pid and a.backend_start = r.backend_start"""

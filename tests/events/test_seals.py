@@ -64,7 +64,7 @@ def log(empty: None) -> None:
 
 @contextmanager
 def without_triggers() -> Iterator[Callable[..., None]]:
-    """Disable every trigger of the log, as the owner of the tables can."""
+    """Disable every trigger of the log, as the owner of the tables can; yields a function that executes statements."""
     tables = [
         name
         for (name,) in store.query(

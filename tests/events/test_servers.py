@@ -133,7 +133,7 @@ def test_log_restored_elsewhere_continues_with_another_epoch(server: Postgres, t
 
 
 def assert_continues(end: int, wanted: checkpoints.Subscription, ahead: checkpoints.Subscription) -> None:
-    """Check a restored log: positions continue, guards exist, only a checkpoint ahead of the log halts."""
+    """Check a restored log: positions continue, system checks pass, only a subscription ahead of the log halts."""
     assert append() == end + 1
     assert [message.id for message in checks.check_order(databases=["default"])] == []
     assert verify.verify().ok

@@ -65,7 +65,7 @@ def loaded(stream: str) -> tuple[Any, int]:
 
 
 def store_plain_snapshot(stream: str) -> None:
-    """Store a plain snapshot, as the previous release did."""
+    """Store a plain snapshot, as an earlier release did."""
     record = aggregate.of_category(types.category_of(stream))
     state, version = snapshots.state(stream)
     text = msgspec.json.encode(record.dump(state)).decode()

@@ -10,13 +10,13 @@ from tests.flows.people import Caller, Person
 
 @pytest.fixture
 def person(stack: live.Stack) -> Callable[[str], Person]:
-    """Signs in a member of staff with a role: `person("manager")`."""
+    """Returns a function that signs in a member of staff with a role: `person("manager")`."""
     return lambda role: Person(stack, role)
 
 
 @pytest.fixture
 def program(stack: live.Stack) -> Callable[..., Caller]:
-    """Creates an API key of a manager: `program("ingest:write", "users:read")`."""
+    """Returns a function that creates an API key of a manager: `program("ingest:write", "users:read")`."""
 
     def create(*scopes: str) -> Caller:
         shown = stack.manage("create_api_key", "flow", "--owner", "manager", "--scopes", ",".join(scopes))

@@ -53,7 +53,7 @@ class Caller:
         self.stack, self.headers = stack, dict(headers)
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """Send JSON, or a form where `body` is bytes, and return the answer, also an error."""
+        """Send JSON, or a form where `body` is bytes, and return the answer, even an error."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         given = self.headers | {"Content-Type": "application/json"}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}

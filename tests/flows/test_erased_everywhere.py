@@ -1,4 +1,4 @@
-"""After an erasure the address is looked for at every address of API and pages, and in every value of Valkey."""
+"""An erased e-mail address is in no response of the API and the pages, and in no value in Valkey."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEMA = live.PROJECT / "docs" / "openapi.yaml"
 
 
 def reads() -> list[str]:
-    """The addresses of all GET operations of the API."""
+    """The paths of all GET operations of the API."""
     described = yaml.load(SCHEMA.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return [path for path, methods in described["paths"].items() if "get" in methods]
 

@@ -95,7 +95,7 @@ def test_applied_events_counters_and_a_fresh_read_are_the_same_whatever_fails(
     admin = person("admin")
 
     def read(path: str) -> Any:
-        """A read that includes everything written before; a killed runner is replaced when its lease is over."""
+        """A read that includes everything written before; waits for the successor of a killed runner."""
         address = f"{path}{'&' if '?' in path else '?'}consistent=1"
         assert processes.wait_until(lambda: admin.send("GET", address).status == 200, 60)
         return admin.get(address)

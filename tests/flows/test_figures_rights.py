@@ -25,7 +25,7 @@ HIDES = {"viewer"}
 
 
 def places(user: str, form: str, submission: str) -> Mapping[str, str]:
-    """Where the timing of the submission stands, for those who may see it."""
+    """The pages and API resources that show the timing of the submission, by name."""
     record = f"/admin/backoffice/submission/{submission}"
     return {
         "page: list": f"/admin/backoffice/submission/?form={form}",

@@ -1,4 +1,4 @@
-"""The journey of a request's count: web process, report, sample, history, page; and what a kill leaves of it."""
+"""The journey of a request's count: web process, report, sample, history; also after a kill and without Valkey."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_counts_of_requests_arrive_in_the_history_without_celery_and_without_val
     stack.start_subscriptions()
     assert processes.wait_until(lambda: newest(stack) > stopped, SECONDS)
 
-    # 4. Without Valkey sampling goes on, and says so.
+    # 4. Without Valkey sampling continues, and a metric shows that Valkey is unreachable.
     if stack.valkey:
         stack.valkey.stop()
         without = newest(stack)

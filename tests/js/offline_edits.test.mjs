@@ -115,7 +115,7 @@ test("verdicts are stored, and the last one closes the chain", () => {
   assert.deepEqual(seqs(second.verdicts), [all[1].seq]);
 });
 
-test("a rejected edit goes to the tray with the server's message, and blocked edits wait", () => {
+test("a rejected edit is kept with the server's message, and blocked edits wait", () => {
   const all = [edit("a", { tried: true }), edit("a", { tried: true })];
   const problem = { errors: { email: "Taken." }, detail: "Some values cannot be accepted." };
   const { changed, verdicts } = edits.applyVerdicts(all, all, [
@@ -288,7 +288,7 @@ test("Retry-After of a busy server is respected, and delays grow", async () => {
   assert.deepEqual(timer.delays, [32_000, 34_000, 38_000]);
 });
 
-test("an edit that causes server errors goes to the tray, and the others are sent", async () => {
+test("an edit that causes server errors is rejected, and the others are sent", async () => {
   const [good, bad, behind] = [edit("a"), edit("poison"), edit("b")];
   const queue = new Memory(good, bad, behind);
   const send = async (body) => (body.includes(bad.id) ? { status: 500 } : applied(body));

@@ -32,7 +32,7 @@ for (const [answer, code] of [
   [{ status: 413, ours: false }, "too_large"],
   [{ status: 500, ours: true }, "server_error"],
 ]) {
-  test(`an edit that is answered ${answer.status} three times goes to the tray as ${code}`, async () => {
+  test(`an edit that is answered ${answer.status} three times is rejected as ${code}`, async () => {
     assert.equal((await sentTo(answer, 2)).state, "waiting");
     const edit = await sentTo(answer, 3);
     assert.deepEqual([edit.state, edit.verdict.code], ["refused", code]);

@@ -37,7 +37,7 @@ def node() -> str:
 
 
 @pytest.mark.parametrize("file", sorted(HERE.glob("*.test.mjs")), ids=lambda file: file.name)
-def test_module(node: str, file: Path) -> None:
+def test_tests_of_a_module_pass(node: str, file: Path) -> None:
     done = subprocess.run([node, "--test", file], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

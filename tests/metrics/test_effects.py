@@ -1,4 +1,4 @@
-"""The table of effects is complete and true: every event is produced, handled, and compared with its row."""
+"""The table of effects is complete and correct: every event is produced, handled, and compared with its row."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _own_database(own_database: None) -> None:
 
 
 class Records:
-    """A user with a living form that has two submissions, a deleted one, and a setting."""
+    """A user with a form of two submissions and a deleted form, two other users, and a setting."""
 
     def __init__(self) -> None:
         self.user, self.gone_user = factories.user(), factories.user()
@@ -132,7 +132,7 @@ def test_event_reaches_its_topics_and_tags(name: str) -> None:
 
 @pytest.mark.parametrize("name", effects.EFFECTS)
 def test_event_changes_its_counters_once(name: str) -> None:
-    """Also when its first handling ends before the commit, as that of a killed runner."""
+    """The event is handled twice: first without a commit, as by a killed runner, then to the end."""
     event, row = produce(name), effects.EFFECTS[name]
     before = counters()
     if row.counters:

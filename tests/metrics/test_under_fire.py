@@ -128,7 +128,7 @@ def test_numbers_read_during_an_import_are_never_wrong_and_in_the_end_those_of_a
 
 
 def demand_every_number(readers: Readers) -> None:
-    """Every number of the API is that of a GROUP BY over the read tables."""
+    """Check that every number of the API equals a GROUP BY over the read tables."""
     listed = {item["id"]: item for item in readers.get("users/?deleted=any&limit=100")["items"]}
     grouped = store.query(USERS)
     assert {key: (one["form_count"], one["submission_count"]) for key, one in listed.items()} == {

@@ -1,4 +1,4 @@
-"""Notes with an extension: `tests/test_new_kind.py` runs this in its copy, as `tests/realtime/test_note_lengths.py`."""
+"""Notes with an extension; `tests/test_new_kind.py` runs this in its copy of the project."""
 
 from __future__ import annotations
 

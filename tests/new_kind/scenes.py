@@ -1,4 +1,4 @@
-"""Notes in use: `tests/test_new_kind.py` runs this in its copy of the project, as `tests/realtime/test_notes.py`."""
+"""Notes in use; `tests/test_new_kind.py` runs this in its copy of the project."""
 
 from __future__ import annotations
 

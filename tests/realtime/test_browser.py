@@ -73,7 +73,7 @@ commands.dispatch(Command(id=new_id(), key=str(new_id()), data=data))
 
 
 def test_example_in_the_documentation_works(stack: live.Stack, new_page: Callable[..., Any]) -> None:
-    """The documented code unchanged, except for the import, which is dynamic here."""
+    """Runs the documented code unchanged, except for the import, which is dynamic here."""
     example = DOCS.read_text().split("## In a page of your own")[1]
     html, script = (example.split(f"```{language}\n")[1].split("```")[0] for language in ("html", "js"))
     head = stack.query(

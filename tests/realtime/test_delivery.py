@@ -239,7 +239,7 @@ async def recorded(writer: Writer, after: int, upto: int) -> list[RecordedEvent]
 
 
 def with_faults(batches: list[tuple[int, list[RecordedEvent]]], epoch: str, rng: random.Random) -> list[bytes]:
-    """The batches with faults: some lost, repeated, overlapping or without `previous`, all slightly reordered."""
+    """The batches with faults: some lost, repeated or without `previous`, all slightly reordered."""
     messages: list[tuple[float, bytes]] = []
     for index, (previous, events) in enumerate(batches):
         if rng.random() < 0.25:
@@ -291,7 +291,7 @@ def test_messages_of_a_batch_are_chained_without_a_gap(writer: Writer) -> None:
 def test_subscriptions_at_any_moment_of_a_stream_miss_no_event(
     server: Server, relay: Relay, writer: Writer, session: str
 ) -> None:
-    """Seeded interleavings of subscribe, unsubscribe and publish on one connection."""
+    """Seeded interleavings of subscribing, disconnecting and publishing."""
 
     async def scenario(seed: int) -> None:
         rng = random.Random(seed)

@@ -25,7 +25,7 @@ ELSEWHERE = "203.0.113.9"
 
 @pytest.fixture(autouse=True)
 def _own_figures_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the figures that layers above add, which need a database."""
+    """Omits the figures that layers above add, because they need a database."""
     monkeypatch.setattr(prometheus, "COLLECTORS", {})
 
 

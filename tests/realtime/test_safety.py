@@ -192,7 +192,7 @@ def test_session_with_a_new_owner_identifies_the_new_owner(transactional_db: Non
 
 
 def test_session_with_a_malformed_login_key_is_refused(transactional_db: None) -> None:
-    """Django's own `get_user` fails on it."""
+    """Django's own `get_user` raises an error for such a session."""
     _, key = harness.sign_in()
     put(SessionStore(key), **{SESSION_KEY: "1' or true --"})
     assert read_session(key) is None

@@ -38,7 +38,7 @@ SERVERS = {
 
 @contextlib.asynccontextmanager
 async def serving(name: str) -> AsyncIterator[str]:
-    """The URL of its sockets, once it accepts connections."""
+    """Starts a server; yields the URL of its sockets once it accepts connections."""
     port = processes.free_port()
     process = subprocess.Popen(
         processes.child_command([sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]),

@@ -16,7 +16,7 @@ from backoffice.sections.staff import keys
 
 class Command(BaseCommand):
     help = (
-        "Make an API key. It may do what its owner may, within its scopes. The token is shown once and kept nowhere. "
+        "Create an API key. It has its owner's permissions, within its scopes. The token is shown once and not stored. "
         f"Scopes: {', '.join(keys.all_scopes())}."
     )
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("name", help="what the key is for")
         parser.add_argument("--owner", required=True, metavar="USERNAME", help="the member of staff it acts for")
         parser.add_argument("--scopes", required=True, help="separated by commas")
-        parser.add_argument("--days", type=int, help="valid for so many days (default: until it is revoked)")
+        parser.add_argument("--days", type=int, help="days until the key expires (default: it never expires)")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     def handle(self, *args: Any, name: str, owner: str, scopes: str, days: int | None, **options: Any) -> None:

@@ -20,14 +20,14 @@ from events.privacy import erasure as keys
 
 class Command(BaseCommand):
     help = (
-        "Erase a user: the keys of their data, of their forms and of the answers to those are destroyed, and what was "
-        "readable of it is purged. Nothing brings it back. Stopped halfway, it is finished by running it again."
+        "Erase a user: delete the keys of their data, of their forms and of the answers to those, and purge readable "
+        "copies. This cannot be undone. After an interruption, run the command again to finish."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=uuid.UUID)
-        parser.add_argument("--reason", required=True, help="why; it stays readable, so nothing personal")
-        parser.add_argument("--dry-run", action="store_true", help="say what would go; erase nothing")
+        parser.add_argument("--reason", required=True, help="the reason; it stays readable, so enter no personal data")
+        parser.add_argument("--dry-run", action="store_true", help="show what would be erased; erase nothing")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     def handle(self, *args: Any, id: uuid.UUID, reason: str, **options: Any) -> None:
@@ -42,7 +42,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(output))
             return
         listed = ", ".join(f"{number} {name}" for name, number in vars(affected).items())
-        self.stdout.write(f"user {id}: {listed} {'would go' if options['dry_run'] else 'erased'}")
+        self.stdout.write(f"user {id}: {listed} {'would be erased' if options['dry_run'] else 'erased'}")
 
     def _erase(self, user: models.User, reason: str) -> None:
         command = types.Command(id=types.new_id(), key=str(user.pk), data=users.EraseUser(), reason=reason)

@@ -17,8 +17,8 @@ from events import context
 
 class Command(BaseCommand):
     help = (
-        "Write everything held about a user: their record, forms, the submissions to those, conflicts, all with their "
-        "events. The file is in the clear. That it was made is recorded."
+        "Write all data about a user: their record, forms, the submissions to those, conflicts, all with their events. "
+        "The file is not encrypted. The export is recorded as an event."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -66,9 +66,9 @@ class Command(BaseCommand):
     help = (
         "Store the events of an export. The whole file is checked before the first write, in a dry run too: each line, "
         "what is here already, and, in one transaction that is rolled back, the rules of the read tables. Then it is "
-        "written in transactions of a thousand. Events that are here already are passed over, so an interrupted import "
-        "is finished by running it again. Positions and times of storage are new; who, why and the data stay. Events "
-        "about the installation itself (its logins, its operation) are left out, because they describe another one."
+        "written in transactions of a thousand. Stored events are skipped, so the same command finishes an interrupted "
+        "import. Positions and times of storage are new; actor, reason and data are kept. "
+        "Events about the exporting installation (its logins, its operation) are left out."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -203,14 +203,15 @@ def _ids(lines: Sequence[Line]) -> list[uuid.UUID]:
 
 
 def _project(batch: Sequence[Line]) -> None:
-    """Stores a batch without appending it: events are encrypted under their subjects' keys and projected."""
+    """Encrypts and projects the new events of a batch without appending them; the caller rolls this back."""
     known = {row[0] for row in store.query(KNOWN, (_ids(batch),))}
     fresh = [line for line in batch if line.record.event_id not in known]
     now = store.query("select now()")[0][0]
     for acting, together in groupby(fresh, key=lambda line: line.record.context()):
         lines = list(together)
         _encrypt(lines, acting.reason)
-        projections.project([_new_event(line, now) for line in lines])
+        with preconditions.waived("all"):  # as in `_store`
+            projections.project([_new_event(line, now) for line in lines])
 
 
 def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
@@ -232,7 +233,7 @@ def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
 
 
 def read(file: Path, checking: FileCheck | None = None) -> Iterator[Line]:
-    """Returns the events of records in a file.
+    """Yields the events of records in a file.
 
     `checking` collects invalid lines and counts events that are left out. Without it, the first invalid line ends the
     reading.

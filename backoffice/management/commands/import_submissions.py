@@ -148,7 +148,7 @@ def _summary(plan: rows.Plan, found: Destination, added: int, dry_run: bool) -> 
 
 
 def _times(plan: rows.Plan) -> dict[str, Column | None]:
-    """Describes the columns of times: `finished_at` ends the completion time, `created_at` is the upload."""
+    """Returns the columns of times: `finished_at` ends the completion time, `created_at` is the upload."""
     return {"started_at": plan.times.start, "finished_at": plan.times.finished, "created_at": plan.times.end}
 
 

@@ -16,7 +16,7 @@ class Command(BaseCommand):
     help = "Revoke an API key. Its sockets are closed; revoking it again changes nothing."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("key", help="fe_<key>, as the list of keys shows it; a whole token will do")
+        parser.add_argument("key", help="fe_<key>, as in the list of keys, or a whole token")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     def handle(self, *args: Any, key: str, **options: Any) -> None:

@@ -99,7 +99,7 @@ def readable(request: Request) -> list[str]:
 
 
 def found(request: Request, key: str) -> models.Conflict:
-    """Returns the conflict. Raises `Http404` if it does not exist or the caller may not see such records."""
+    """Returns the conflict. Raises `Http404` if it does not exist or the caller may not see it."""
     try:
         row = inbox.visible(request.user, readable(request)).filter(pk=uuid.UUID(key)).first()
     except ValueError:

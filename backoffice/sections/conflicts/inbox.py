@@ -152,7 +152,7 @@ def categories(staff: Any) -> list[str]:
 
 
 def visible(staff: Any, only: Sequence[str] | None = None) -> QuerySet[models.Conflict]:
-    """Returns the conflicts that this person may see, if `only` is given, of these kinds of record."""
+    """Returns the conflicts that this person may see; `only` limits them to these kinds of record."""
     seen = [category for category in categories(staff) if only is None or category in only]
     return models.Conflict.objects.filter(category__in=seen)
 
@@ -186,7 +186,7 @@ def count_team(staff: Any) -> int:
 
 
 def may_settle(staff: Any, command_type: str) -> bool:
-    """Returns whether this person may send such a command. Fields are checked later, on the resulting change."""
+    """Returns whether this person may send commands of this type. Fields are checked later, on the resulting change."""
     category, _, action = command_type.partition(".")
     return access.may(staff, action, category)
 
@@ -255,7 +255,7 @@ def as_choices(choices: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
         elif choice in ("theirs", "mine") and path not in values:
             found[path] = choice
         else:
-            wrong[path] = 'Choose "theirs" or "mine", or "value" with what it shall be under `values`.'
+            wrong[path] = 'Choose "theirs" or "mine", or "value" and enter the value in `values`.'
     if wrong:
         raise errors.InvalidCommand(fields=wrong)
     return found
@@ -278,14 +278,17 @@ def _applied(
 
 
 def demand(staff: Any, now: situations.Situation) -> None:
-    """Raises `Forbidden` for a person who may not send such a command."""
+    """Raises `Forbidden` for a person who may not send commands of the type that conflicted."""
     kind = now.filed.command["type"]
     if not may_settle(staff, kind):
         raise Forbidden(kind)
 
 
 def act(key: uuid.UUID, staff: Any, data: CommandData, reason: str | None = None) -> commands.Result:
-    """Assigns, comments, dismisses or reopens a conflict. Needs the right to resolve it; raises as `resolve` does."""
+    """Assigns, comments on, dismisses or reopens a conflict.
+
+    Raises `Forbidden` without the right to resolve it, `StreamNotFound`, `AlreadySettled` and `InvalidCommand`.
+    """
     found = filed(key)
     if found is None:
         raise errors.StreamNotFound("There is no such conflict.")
@@ -299,10 +302,10 @@ def act(key: uuid.UUID, staff: Any, data: CommandData, reason: str | None = None
 def _assignable(assignee: int, command_type: str) -> None:
     person = models.Staff.objects.filter(pk=assignee, is_active=True).first()
     if person is None or not may_settle(person, command_type):
-        raise errors.InvalidCommand(fields={"assignee": "This person cannot settle it."})
+        raise errors.InvalidCommand(fields={"assignee": "This person cannot resolve this conflict."})
 
 
 def assignable(command_type: str) -> list[models.Staff]:
-    """Returns everybody who may resolve such a conflict."""
+    """Returns the active staff who may resolve conflicts of commands of this type."""
     people = models.Staff.objects.filter(is_active=True, is_staff=True).order_by("username")
     return [person for person in people if may_settle(person, command_type)]

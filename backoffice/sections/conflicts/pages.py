@@ -210,7 +210,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return response
 
     def count(self, request: HttpRequest) -> HttpResponse:
-        """Returns the number of open conflicts for the navigation."""
+        """Returns the numbers of open conflicts, `mine` and `everybody`, as JSON for the navigation."""
         response = JsonResponse(inbox.count_open(request.user))
         response["Cache-Control"] = "no-store"
         return response

@@ -16,8 +16,7 @@ from realtime.topics import Topic
 
 
 def show(event: RecordedEvent, role: str) -> JsonDict:
-    """Returns the event with the record's stream but without the conflict's content; clients read that from the
-    inbox."""
+    """Returns the event with the record's stream, without the conflict's content; clients read that in the inbox."""
     shown = event.to_wire()
     seen = access.role_redact(role, event.category, event.data)
     shown["data"] = {name: seen[name] for name in ("stream", "fields", "author", "assignee") if name in seen}

@@ -13,9 +13,10 @@ from events.types import JsonDict
 
 
 class ConflictItem(shapes.Shape, frozen=True, kw_only=True):
-    """A change that could not be merged. `stream` is the record's stream, `fields` are the paths that both sides
-    changed, `assignee` is the number of a login. `why` is `conflict`, or `age` for a change that was queued offline for
-    too long."""
+    """A change that could not be merged.
+
+    `stream` is the record's stream, `fields` are the paths that both sides changed, `assignee` is the number of a
+    login. `why` is `conflict`, or `age` for a change that was queued offline for too long."""
 
     id: UUID
     status: Literal["open", "resolved", "dismissed"]
@@ -42,8 +43,10 @@ class ConflictPage(shapes.Shape, frozen=True, kw_only=True):
 
 
 class ConflictNow(shapes.Shape, frozen=True, kw_only=True):
-    """The current `record` at `version`, its open `conflicts`, and the two sides `merged`, with their value at each
-    open conflict. `merged` is null for a change that is applied as a whole or not at all."""
+    """The current record of a conflict, and the open conflicts with it.
+
+    `record` is at `version`; `merged` are the two sides merged, with the value of `record` at each path in
+    `conflicts`. `merged` is null for a change that is applied as a whole or not at all."""
 
     version: int
     record: JsonDict
@@ -52,8 +55,10 @@ class ConflictNow(shapes.Shape, frozen=True, kw_only=True):
 
 
 class ConflictRecord(ConflictItem, frozen=True, kw_only=True):
-    """A conflict with its three versions as filed. `data` is the data of the command, `record_version` the record's
-    version when it was filed; `events` are the actions on the conflict."""
+    """A conflict with its three versions as filed.
+
+    `data` is the data of the command, `record_version` the record's version when the conflict was filed; `events` are
+    the actions on the conflict."""
 
     base: JsonDict
     theirs: JsonDict
@@ -66,8 +71,10 @@ class ConflictRecord(ConflictItem, frozen=True, kw_only=True):
 
 
 class Resolution(shapes.Shape, frozen=True, kw_only=True):
-    """`choices` maps each path to `theirs`, `mine` or `value`, `values` contains typed values. A change that is applied
-    as a whole or not at all (a deletion) has the path `*`. `version` is the record's version that you saw."""
+    """A person's decisions about a conflict.
+
+    `choices` maps each path to `theirs`, `mine` or `value`; `values` maps paths to typed values. A change that is
+    applied as a whole or not at all (a deletion) has the path `*`. `version` is the record's version that you saw."""
 
     choices: dict[str, Literal["theirs", "mine", "value"]] = {}
     values: JsonDict = {}

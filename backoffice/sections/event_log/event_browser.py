@@ -147,7 +147,7 @@ def _entry(event: RecordedEvent, staff: Any) -> timeline.Entry | None:
 
 
 def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
-    """Returns the positions of the previous and next version in its stream."""
+    """Returns the positions of the previous and next version in the event's stream."""
     try:
         around = store.read_stream(event.stream, max(0, event.version - 2), upto=event.version + 1)
     except errors.Archived:
@@ -170,7 +170,7 @@ def _filters(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _query(filters: Mapping[str, Any]) -> search.Query:
-    """Expands ``user.*`` to all event types with that prefix."""
+    """Returns the query of the filters; ``user.*`` matches all event types with that prefix."""
     kind = filters.get("type") or ""
     if kind.endswith(".*"):
         return search.Query(**{**filters, "type": None, "kind": kind.removesuffix("*")})
@@ -190,7 +190,7 @@ def _instant(text: str) -> datetime:
 
 
 def _upper_bound(text: str) -> datetime:
-    """Exclusive upper bound; a bare date includes that day."""
+    """Returns the exclusive upper bound; a date without a time includes that day."""
     try:
         return _instant(text) + timedelta(days=1 if parse_date(text) else 0)
     except OverflowError:

@@ -62,7 +62,7 @@ class FormRestored(Event, frozen=True):
 
 @event_type("form.erased", erases=True)
 class FormErased(Event, frozen=True):
-    """The owner was erased: the key of the form's texts and of its submissions' answers was deleted."""
+    """The key of the form's texts and of its submissions' answers was deleted, often together with its owner's."""
 
     erased_at: datetime
     deleted_at: datetime
@@ -100,7 +100,7 @@ class RestoreForm(CommandData, frozen=True):
 
 @command_type("form.erase", despite_gaps=True)
 class EraseForm(CommandData, frozen=True):
-    """Make a form and the answers to it unreadable for ever. Sent when its owner is erased."""
+    """Make a form and the answers to it unreadable for ever. Also sent when its owner is erased."""
 
 
 # -- state ----------------------------------------------------------------------------------------------------------

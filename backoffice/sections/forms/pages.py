@@ -13,7 +13,7 @@ LATEST: Final = 5
 
 
 def owner(row: models.Form, staff: Any) -> str:
-    """Returns the name of a form's owner, nothing for staff who may not view users."""
+    """Returns the name of a form's owner; empty for staff who may not view users."""
     user = section.kind("user")
     return str(user.title(lists.related(row, "user"), staff)) if access.may(staff, "view", "user") else ""
 
@@ -33,7 +33,7 @@ def panels(row: models.Form, staff: Any) -> dict[str, Any]:
 
 
 def format_questions(value: Any, whole: bool) -> str | None:
-    """Formats the questions as their number, or in full if requested."""
+    """Formats the questions as their number; None to show them in full (`whole`)."""
     if whole or not isinstance(value, list):
         return None
     return ngettext("%(n)d question", "%(n)d questions", len(value)) % {"n": len(value)}

@@ -2,7 +2,7 @@
 
 Each language is its letters in the order of their frequency; each code page lists the languages written in it. The cost
 of a text is the sum over its non-ASCII characters of -log2(probability): frequent letters are cheap, letters that the
-language lacks, symbols inside words, capitals behind small letters and mixed scripts are expensive. The text is refused
+language lacks, symbols inside words, capitals after small letters and mixed scripts are expensive. The text is refused
 when no code page explains it or when two that give different letters explain it equally well.
 """
 

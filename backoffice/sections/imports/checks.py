@@ -93,7 +93,7 @@ def _message(error: Exception) -> str:
 
 
 def _where(plan: rows.Plan, row: rows.Row, error: Exception) -> Iterator[Problem]:
-    """Returns the cells that caused an error."""
+    """Yields a problem for each cell that caused the error; one for the row if no cell is known."""
     columns = {"started_at": plan.times.start, "created_at": plan.times.end or plan.times.start}
     placed = False
     for name, message in (getattr(error, "fields", None) or {}).items():

@@ -115,7 +115,7 @@ def form_id_of(key: pseudonyms.Pseudonyms, title: str) -> uuid.UUID:
 
 
 def _imported(owner: User, title: str) -> Iterator[uuid.UUID]:
-    """Returns forms of this title that another installation imported and `import_events` copied."""
+    """Yields the ids of forms with this title that another installation imported and `import_events` copied."""
     for form in Form.objects.filter(user_id=owner.pk, title=title).order_by("created_at", "id"):
         first = store.read_stream(stream_name("form", form.pk), limit=1)
         if first and first[0].actor == suppressions.ACTOR:

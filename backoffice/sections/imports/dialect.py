@@ -87,7 +87,7 @@ def read(data: bytes, encoding: str | None = None) -> Sheet:
 
 
 def _without_marks(text: str) -> str:
-    """Removes byte-order marks at the start, of which joined and twice converted files have several."""
+    """Removes the byte-order marks at the start; joined and twice converted files have several."""
     text = text.lstrip("\ufeff")
     return text[3:].lstrip("\ufeff") if text.startswith(_MARKS[1:]) else text
 
@@ -211,8 +211,9 @@ def _place(before: str) -> tuple[int, int]:
 def sniff(text: str) -> tuple[str, bool]:
     """Returns the delimiter that makes the most even table, and whether a space after it is skipped (`a, "b"`).
 
-    A candidate must divide the first record below any title lines. Among those that divide nine records of ten alike
-    the widest wins, else the most even one; a file that none divides has one column.
+    A candidate must divide the first record below any title lines. If candidates divide nine of ten records into the
+    same number of cells, the one with the most cells wins, otherwise the most even one; a file that none divides has
+    one column.
     """
     best, found = (False, 0.0), (",", False)
     for delimiter in _DELIMITERS:
@@ -282,7 +283,7 @@ def _fault(text: str, line: int, delimiter: str, skip_space: bool, error: str) -
 
 
 def _bad_quote(text: str, start: int, delimiter: str, skip_space: bool) -> tuple[int | None, int | None, int]:
-    """Returns the offsets of the quotes that open and seem to close the broken cell, and its index in the row.
+    """Returns the offsets of the quotes that open and seem to close the broken cell, and the cell's index.
 
     The second offset is None if no quote closes the cell.
     """

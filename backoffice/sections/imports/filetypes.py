@@ -72,7 +72,10 @@ def other_than_csv(data: bytes) -> str | None:
 
 
 def _zipped(data: bytes) -> str:
-    """Returns the names of a ZIP's entries, which are at the start and in the directory at the end."""
+    """Returns the sentence for a ZIP file.
+
+    The names of its entries, at its start and in the directory at its end, show its format.
+    """
     names = data[:_HEAD] + data[-8 * _HEAD :]
     for inside, name, advice in _ZIPPED:
         if inside in names:

@@ -65,7 +65,7 @@ class Question:
 
 
 def questions(columns: Sequence[Column], delimiter: str) -> Iterator[Question]:
-    """Returns the questions in file order, without the columns that have a role."""
+    """Yields the questions in file order, without the columns that have a role."""
     at = 0
     stems = notations.Stems()
     unmatched: dict[int, int] = {}  # notation -> the column up to which its run forms no question
@@ -171,7 +171,7 @@ def _beside(stem: str, column: Column, option: str) -> Question:
 
 
 def _box(column: Column, option: str) -> tuple[str, str] | None:
-    """Returns the texts of the ticked and of the empty box, "" if unknown; None if the column is no tick box."""
+    """Returns the texts of a ticked and an empty box ("" if unknown); None for other columns."""
     texts = list(column.values)
     if option and len(texts) == 1 and headers.plain(texts[0]) == headers.plain(option):
         return texts[0], ""
@@ -213,7 +213,7 @@ def _is_tick(text: str, option: str, number: int) -> bool:
 
 
 def _distinct_texts(columns: list[Column], options: list[str], texts: list[str], off: str) -> bool:
-    """Returns each column's only text as its option: all different, no number, some seen twice."""
+    """Returns whether each column's only text can be its option: all different, no number, some seen twice."""
     used = [text for text in texts if text]
     if any(options) or len(set(used)) < len(used) or any(numbers.study([text], ",") for text in used):
         return False
@@ -263,7 +263,7 @@ def _reach_all(ranked: list[list[str]], width: int) -> bool:
 
 
 def _order(run: Run, columns: list[Column], options: list[str]) -> Question | None:
-    """Returns a ranking by column, as in LimeSurvey: column 1 has the first option, and no option repeats in a row."""
+    """Returns a ranking in which column k has the option at rank k (LimeSurvey); no option repeats in a row."""
     places = [found[1] if (found := _PLACE.fullmatch(option)) else "" for option in options]
     if not run.notation.sure or places != [str(n) for n in range(1, len(columns) + 1)]:
         return None

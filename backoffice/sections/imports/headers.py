@@ -195,7 +195,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class _Second:
-    """The second record as possible answer options below the first: the evidence for two header rows."""
+    """The second record, compared with the first as evidence that it is a second header row of answer options."""
 
     heads: list[str]
     cells: list[str]
@@ -271,7 +271,7 @@ def _names_over_ids(names: list[str], ids: list[str]) -> list[Column]:
 
 
 def _names_over_texts(names: list[str], texts: list[str], ids: list[str]) -> list[Column]:
-    """Detects Qualtrics: a name, the question, and JSON that names the time zone."""
+    """Returns the columns of Qualtrics: a name, the question, and JSON that names the time zone."""
     return [
         Column(i, name, text or name, name=name, zone=_zone(cell))
         for i, (name, text, cell) in enumerate(zip(names, texts, ids, strict=True))
@@ -288,7 +288,7 @@ def _two_rows(names: list[str], below: list[str]) -> list[Column]:
 
 
 def _continued(names: list[str], below: list[str]) -> list[Column]:
-    """Continues the question of the header to the left under a blank header."""
+    """Returns the columns; a blank header with an option below continues the question to its left."""
     columns: list[Column] = []
     group = -1
     for index, (name, option) in enumerate(zip(names, below, strict=True)):

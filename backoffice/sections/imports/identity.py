@@ -94,9 +94,9 @@ def column_of(plan: rows.Plan, fields: Iterable[Mapping[str, Any]], *, keyed: bo
 
 
 def generations(plan: rows.Plan, question_sets: Sequence[AbstractSet[str]]) -> Iterator[list[Column]]:
-    """Returns the file's columns that the form had, for each of its sets of questions, newest first.
+    """Yields the file's columns that the form had, for each of its sets of questions, newest first.
 
-    Columns that are no question (times) belong to every set. The set of all columns is not included.
+    Columns that are not questions (times) belong to every set. The set of all columns is not included.
     """
     late = [{made.field["id"] for made in plan.fields} - have for have in reversed(question_sets)]
     seen: list[set[str]] = [set()]
@@ -113,7 +113,7 @@ def generations(plan: rows.Plan, question_sets: Sequence[AbstractSet[str]]) -> I
 
 
 class Matcher:
-    """Compares a plan with the submissions of one form, in batches; stores no answers of equal ones."""
+    """Compares a plan with the submissions of one form, in batches, and fills `matches`."""
 
     def __init__(self, plan: rows.Plan, form_id: uuid.UUID, key: Pseudonyms, by: Column | None) -> None:
         self.plan, self.form_id, self.key, self.by = plan, form_id, key, by
@@ -193,11 +193,11 @@ class Matcher:
             self.matches.changed.append((stored, row))
 
     def _content(self, answers: Mapping[str, Any] | None) -> str:
-        """Returns the answers to the file's questions, for comparison; None for an erased submission."""
+        """Returns the answers to the file's questions as text, for comparison; "" for an erased submission."""
         return _plain({name: answers[name] for name in self.fields if name in answers}) if answers else ""
 
     def _stored(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Stored]]:
-        """Yields stored submissions of these names.
+        """Returns the stored submissions of these names.
 
         Numbers are tried from 1 until one is missing; others are found by their answers.
         """
@@ -269,7 +269,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
-    """Returns the text in composed form; older releases stored it unchanged."""
+    """Returns the value as JSON in composed form (NFC); older releases stored texts unchanged."""
     return rows.nfc(msgspec.json.encode(value, order="deterministic").decode())
 
 

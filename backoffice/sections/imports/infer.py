@@ -254,7 +254,7 @@ def _rank(option: str) -> tuple[int, ...]:
 
 
 def slug(label: str) -> str:
-    """Returns an id from the label: ASCII words, at most 60 characters; a short hash without Latin letters."""
+    """Returns an id from the label: ASCII words of at most 60 characters; a hash if few letters are Latin."""
     ascii_only = unicodedata.normalize("NFKD", label.lower()).encode("ascii", "ignore").decode()
     words = re.sub(r"[^a-z0-9]+", "_", ascii_only).strip("_")
     if len(words) > 60:
@@ -354,7 +354,7 @@ def _rows_of(made: dict[str, Any], question: groups.Question, _context: Context)
 
 
 def _by_row(key: str, columns: list[Column], answer: Callable[[tuple[str, ...]], Any]) -> Callable[[Answers], None]:
-    """Fills in one answer from several cells; equal cells are converted once."""
+    """Returns a function that fills in one answer from several cells; equal cells are converted once."""
     known: dict[tuple[str, ...], Any] = {}
 
     def fill(rows: Answers) -> None:

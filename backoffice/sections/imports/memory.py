@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 
 @contextmanager
@@ -22,6 +23,12 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+@lru_cache(maxsize=1)
+def _frozen_for_good() -> bool:
+    """True when objects were frozen before the first import, as a server does; counting them takes long."""
+    return gc.get_freeze_count() > 0
+
+
 @contextmanager
 def gc_frozen() -> Iterator[Callable[[], object]]:
     """Freezes existing objects so that the collector skips them while rows are written.
@@ -29,7 +36,7 @@ def gc_frozen() -> Iterator[Callable[[], object]]:
     Call the yielded function after each chunk: it collects the chunk's garbage, so that memory does not grow with the
     file. Objects that were frozen before, for example by a server after its start, stay frozen.
     """
-    ours = not gc.get_freeze_count()
+    ours = not _frozen_for_good()
     if ours:
         gc.freeze()
     try:

@@ -4,7 +4,7 @@
   numbers it is one more choice ("1 … 5, N/A").
 * In any other column it is missing when the file writes it in at least two columns and none of those has a blank cell
   as well: then it replaces the blank. Otherwise a person chose or typed it, and it stays an answer.
-* "NA" among two-letter codes is Namibia. "No answer", "None", "Unknown" are answers always.
+* "NA" among two-letter codes is Namibia. "No answer", "None" and "Unknown" are always answers.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from django.db import models
 class ImportSuppression(models.Model):
     """A keyed digest of values that identified an erased submission; see `imports.suppressions`.
 
-    fields  the answers of the digest, if it is about several; empty: about one value
+    fields  the ids of the digested answers; empty for a digest of a single value
     """
 
     form_id = models.UUIDField()

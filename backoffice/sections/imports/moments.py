@@ -140,7 +140,7 @@ class _Choice:
             self.changed = self.changed or timed
 
     def _take_if_it_fits(self, slot: str, timed: _Timed) -> None:
-        """Takes the column unless it may be a question: after the submission, or with round times behind a question."""
+        """Takes the column unless it may be a question: later than the submission, or round times after a question."""
         before = self._before.get(id(timed.column))
         behind_question = before is not None and not before.role
         apart = self.submitted and not _same_day(timed, self.submitted)

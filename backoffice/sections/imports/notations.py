@@ -55,7 +55,7 @@ def _enclosed(opening: str, closing: str) -> Callable[[Column], Stem | None]:
 
 
 def _behind(mark: str) -> Callable[[Column], Stem | None]:
-    """Returns a reader of headers with the option behind the last mark: `Rate >> Crust`, `crops/maize`."""
+    """Returns a reader of headers with the option after the last mark: `Rate >> Crust`, `crops/maize`."""
 
     def read(column: Column) -> Stem | None:
         before, found, option = column.question.rpartition(mark)
@@ -116,7 +116,7 @@ def _numbered(column: Column) -> Stem | None:
 
 
 def _split(which: int) -> Callable[[Column], Stem | None]:
-    """Reads any tool: the question, a separator, the option."""
+    """Returns a reader of headers of any tool: the question, a separator, the option."""
 
     def read(column: Column) -> Stem | None:
         marks = [mark for mark in _SEPARATOR.finditer(column.question) if mark.start()]
@@ -213,7 +213,10 @@ def run(columns: Sequence[Column], at: int, notation: Notation, stems: Stems) ->
 
 
 def beneath(columns: Sequence[Column], at: int) -> Run | None:
-    """Returns the columns behind `at` that repeat its header with one option each, whose ticks it joins in one cell."""
+    """Returns the columns after `at` whose headers are its header and one option.
+
+    The cells of column `at` join the options that these columns tick.
+    """
     head = columns[at]
     found: list[Column] = []
     options: list[str] = []

@@ -240,10 +240,10 @@ BY_CONTENT = "content\x1f"
 
 
 def identities(columns: Sequence[Column], by: Column | None) -> list[Identity]:
-    """Returns the name of each row: its cell in the column `by`, or else its content.
+    """Returns the identity of each row. Its name is the row's cell in the column `by`, or else its content.
 
     Content is the non-blank cells under their headers in the order of headers' names, without a mere row number: moving
-    columns or rows, or adding a question nobody answered, changes nothing. Composed and decomposed letters are one.
+    columns or rows, or adding a question nobody answered, changes nothing. Composed and decomposed letters are equal.
     """
     contents = [BY_CONTENT + content for content in _contents(columns)]
     if by is not None:

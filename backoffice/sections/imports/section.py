@@ -1,4 +1,4 @@
-"""Importing submissions from files: a command, and what it remembers of erased ones."""
+"""Imports of submissions from files: a command, and the suppressions of erased submissions."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def _is_header(record: Sequence[str], below: Sequence[Sequence[str]], narrowest:
 
 
 def typed(cells: Sequence[str]) -> str | None:
-    """Returns ``number`` or ``date`` if every cell is one."""
+    """Returns ``number`` or ``date`` if every cell is one, otherwise None."""
     if numbers.study(cells, ";") or numbers.study(cells, ","):
         return "number"
     return "date" if dates.all_dates(cells) else None

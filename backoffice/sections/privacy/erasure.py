@@ -1,10 +1,10 @@
 """Erases a user, a form or a submission: the changes in the transaction of the event, and the purge afterwards.
 
-In the transaction of the event, whichever way its command arrived, inline projections that a rebuild does not run
-(`users`, `forms`, `submissions` below) discard open conflicts about the record, erase a user's forms too, and delete
-the keys. After the commit, the rest is purged in steps (`events.privacy.erasure`).
+In the transaction of the event, for commands of every origin, inline projections that a rebuild does not run (`users`,
+`forms`, `submissions` below) discard open conflicts about the record, erase a user's forms too, and delete the keys.
+After the commit, the rest is purged in steps (`events.privacy.erasure`).
 A form's answers belong to its owner's subject and are erased with the owner. For statistics the log still shows that
-such records existed, when, and on which plan.
+the records existed, when, and on which plan.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def affected_data(row: models.User | models.Submission) -> AffectedData:
 
 
 def notes(events: Sequence[NewEvent]) -> None:
-    """Before the read tables are written, removes the values of erased users from stored error notes."""
+    """Removes the values of erased users from stored error notes, before the read tables are written."""
     if erased := _of(events, user_domain.UserErased):
         erasure.scrub(_values_of(erased))
 
 
 def users(events: Sequence[NewEvent]) -> None:
-    """Projects `user.erased`: 1 conflicts  2 forms  3 the key. `notes` has cleared the error notes before."""
+    """Projects `user.erased`: discards conflicts, erases the forms, deletes the key. `notes` ran before."""
     erased = _of(events, user_domain.UserErased)
     if not erased:
         return
@@ -104,7 +104,7 @@ def forms(events: Sequence[NewEvent]) -> None:
 
 
 def submissions(events: Sequence[NewEvent]) -> None:
-    """Projects `submission.erased`: its conflicts, its leaf of the form's key tree, and its own key if it has one."""
+    """Projects `submission.erased`: discards conflicts, and deletes its leaf of the form's key tree and its own key."""
     erased = _of(events, submission_domain.SubmissionErased)
     if not erased:
         return

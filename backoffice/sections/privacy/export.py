@@ -1,7 +1,7 @@
 """Exports all data about a user as one JSON document, for requests under GDPR, article 15.
 
-The document is written in pieces, so that its size does not matter. Values are shown as on pages: erased ones say so,
-all others are readable. The export is recorded as an event.
+The document is written in pieces, so that its size does not matter. Values are shown as on pages: erased ones are
+marked as erased, all others are readable. The export is recorded as an event.
 """
 
 from __future__ import annotations

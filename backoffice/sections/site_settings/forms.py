@@ -22,7 +22,7 @@ class SettingForm(inputs.RecordForm):
     )
 
     def changed(self) -> dict[str, Any]:
-        """Compares as JSON, because Python considers 1, true and 1.0 equal."""
+        """Compares values as JSON, because Python considers 1, true and 1.0 equal."""
         found = super().changed()
         if not found and self.base is not None and "value" in self.cleaned_data:
             value = self.cleaned_data["value"]

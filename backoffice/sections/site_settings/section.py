@@ -52,7 +52,7 @@ SETTING = Kind(
     form=forms.SettingForm,
     add_form=forms.NewSettingForm,
     prefilled=("key",),
-    taken=_("There is already a setting of this name."),
+    taken=_("A setting with this name already exists."),
     offline=True,
     # API
     shape=shapes.Setting,

@@ -79,8 +79,8 @@ class ApiKey(models.Model):
 class SignInBudget(models.Model):
     """The remaining sign-in attempts of an account, an address or a device; full again at `full_at`.
 
-    In the database and not in Valkey, so that limits apply without Valkey. The table is unlogged: after a crash all
-    budgets are full. Keys are keyed digests or account numbers; addresses and typed text are not stored.
+    Budgets are in the database, so that limits apply without Valkey. The table is unlogged: after a crash all budgets
+    are full. Keys are keyed digests or account numbers; addresses and typed text are not stored.
     """
 
     key = models.CharField(max_length=100, primary_key=True)
@@ -94,7 +94,7 @@ class SignInBudget(models.Model):
 
 
 class SignInFailure(models.Model):
-    """Failed sign-in attempts that are not in the log yet: one row for each account and five minutes.
+    """Failed sign-in attempts that are not in the log yet: one row for each account.
 
     `account` is a login's number, or empty for unknown names, because people sometimes type a password there.
     `addresses` are keyed digests, to count different ones.

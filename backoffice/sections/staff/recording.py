@@ -62,7 +62,7 @@ def changes(before: Login | None, after: Login) -> list[Event]:
 
 
 def save_rehashed(login: Login) -> None:
-    """Saves a hash of the same password with today's work factor, without an event: no password changed."""
+    """Saves a hash of the same password with the current work factor, without an event: no password changed."""
     with transaction.atomic():
         _note(login, "staff.password_changed")
         login.save(update_fields=["password"])

@@ -26,7 +26,7 @@ SECTION = Section(
             "system",
             access.is_admin,
             (_("API keys"), "admin:backoffice_apikey_changelist", "key", "k"),
-            order=1,  # after what keeps the system running
+            order=1,  # below the entries about the running system
         ),
     ),
     admins={models.Staff: StaffAdmin, models.ApiKey: ApiKeyAdmin},

@@ -2,9 +2,11 @@
 
 Budgets in the database (`sign_in_take`) judge an attempt before the password is hashed, so that guessing costs the
 attacker's time and not the server's:
+
 * A browser that has signed in to the account before has a budget of its own, named by a signed cookie, until the
-password changes. A stolen cookie with an old password gives no advantage.
+  password changes. A stolen cookie with an old password gives no advantage.
 * All others use the budgets of the account and of their address.
+
 A stranger can exhaust the budgets of an account and of an address, but not that of the owner's own browser: nobody
 can lock out somebody else. Names without an account are limited the same way, so that limits do not reveal which
 accounts exist. A successful sign-in returns its own token and resets nothing else.
@@ -161,7 +163,10 @@ def known_device(request: HttpRequest, account: int | None) -> str | None:
 
 
 def _device(request: HttpRequest) -> tuple[str, dict[int, str]]:
-    """Returns the browser's name and the accounts it has signed in to, each with the password mark at that time."""
+    """Returns the browser's name, and the accounts it has signed in to with their password marks at that time.
+
+    Without a valid cookie the name is new and there are no accounts.
+    """
     try:
         found = signing.loads(request.COOKIES.get(DEVICE_COOKIE, ""), salt=DEVICE_SALT, max_age=DEVICE_AGE)
         return str(found["device"]), {int(account): str(mark) for account, mark in found["marks"]}

@@ -57,7 +57,7 @@ def _rows_of_key(token: str) -> tuple[versions.Row, ...]:
 
 
 def _session_of_key(prefix: str) -> str:
-    """Returns what the sockets of a key use instead of a session."""
+    """Returns the identifier that the sockets of a key use instead of a session."""
     return f"key:{prefix}"
 
 

@@ -78,5 +78,5 @@ def format_answers(value: Any, _whole: bool) -> str | None:
 
 
 def show(event: RecordedEvent, role: str) -> JsonDict | None:
-    """Shows of form events only erasures, which also remove the answers from open pages."""
+    """Returns the event as JSON; of form events only erasures, which remove the answers from open pages."""
     return topics.show(event, role) if event.category == "submission" or event.type == "form.erased" else None

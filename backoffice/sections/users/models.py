@@ -90,6 +90,6 @@ class User(Record):
 
     @classmethod
     def not_deleted_with_address(cls, address: str) -> models.QuerySet[User]:
-        """Returns the user with this e-mail address who is not deleted, however either address is spelled."""
+        """Returns the user with this e-mail address who is not deleted; spellings of one mailbox are equal."""
         mailbox = values.mailbox(address)
         return cls._default_manager.filter(Q(email=mailbox) | Q(mailbox=mailbox), deleted_at=None)

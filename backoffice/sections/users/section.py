@@ -18,7 +18,7 @@ ACTIVE_DAYS = 30
 
 
 def _active(value: str) -> Q:
-    """Signed in during the last 30 days."""
+    """Matches users who signed in during the last 30 days (true), or did not (false)."""
     since = Q(last_login__gte=timezone.now() - timedelta(days=ACTIVE_DAYS))
     return since if listing.boolean(value) else ~since | Q(last_login=None)
 
@@ -80,7 +80,7 @@ USER = Kind(
         Choice(
             name="active",
             label=_("Activity"),
-            values=(("", _("Any activity")), ("true", _("Active in 30 days")), ("false", _("Not active"))),
+            values=(("", _("Any activity")), ("true", _("Active in the last 30 days")), ("false", _("Not active"))),
         ),
         DELETED_CHOICE,
     ),

@@ -1,4 +1,4 @@
-import { _ } from "./words.js";
+import { _, ngettext } from "./words.js";
 
 const MAX_AVATARS = 4;
 
@@ -14,8 +14,10 @@ export function avatars(people) {
 export function presenceText(people) {
   if (!people.length) return "";
   const first = people[0];
-  const values = { name: first.name, n: people.length - 1 };
-  if (people.length > 1) return _("%(name)s and %(n)s more are here", values);
+  const values = { name: first.name };
+  if (people.length > 1) {
+    return ngettext("%(name)s and %(n)s more are here", "%(name)s and %(n)s more are here", people.length - 1, values);
+  }
   const words = {
     editing: _("%(name)s is editing", values),
     viewing: _("%(name)s is viewing", values),

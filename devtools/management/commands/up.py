@@ -296,7 +296,7 @@ def reset(folder: Path) -> None:
 
 
 def prepare(*, new_password: bool) -> None:
-    """Step 3, in a process whose settings contain the database: migrate; on a first run in development, seed."""
+    """Step 3, in a process of its own: migrate; in development, seed a first run or set a new password."""
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if plan:

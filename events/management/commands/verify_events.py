@@ -104,7 +104,7 @@ def _report(options: dict[str, Any]) -> VerificationReport:
 
 
 def text(report: VerificationReport, options: dict[str, Any]) -> str:
-    """The result in one line, then the limits of the check."""
+    """The result, the first findings, and the limits of the check."""
     found = report.findings()
     if found:
         lines = [f"FAILED: {found[0]}"]

@@ -238,7 +238,7 @@ def postgres_log() -> Finding:
 
 
 def indexes() -> Finding:
-    """Every declared index exists and is valid, under the collation it was built with."""
+    """Checks that every declared index exists and is valid, under the collation it was built with."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             found = index_checks.faults(connection)
@@ -266,7 +266,7 @@ def events() -> Finding:
 
 
 def counters() -> Finding:
-    """The last comparisons of the counters with the read tables found no difference."""
+    """Checks that the last comparisons of the counters with the read tables found no difference."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             row = connection.execute(reconcile.LATEST).fetchone()
@@ -296,7 +296,7 @@ def _compared(
 
 
 def views() -> Finding:
-    """The materialized views are refreshed; names the session that keeps them from it."""
+    """Checks that the materialized views are refreshed; names a session that prevents it."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
 

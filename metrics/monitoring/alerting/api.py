@@ -1,4 +1,4 @@
-"""The API of alerts, and the preview of rules. Rules and silences themselves are records of the API's kit."""
+"""The API of alerts, and the preview of rules. Rules and silences are served by the API of records."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _operation(verb: str, summary: str, body: str, description: str = "") -> dic
 
 
 class _Action(views.View):
-    """Something that a person does about one alert."""
+    """Base of the actions of people on one alert."""
 
     verb: ClassVar[str]
     body: ClassVar[type[msgspec.Struct]]

@@ -1,4 +1,4 @@
-"""A time series as SVG, drawn by the server: the values, the levels of a rule, and episodes as shaded spans. Pure."""
+"""A time series as SVG: the values, the levels of a rule, and episodes as shaded spans. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Shade:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """A level of the rule; `side` is where the alert lies: ``above`` or ``below``."""
+    """A level of the rule; `side` is the side on which values raise an alert: ``above`` or ``below``."""
 
     name: str
     value: float
@@ -37,7 +37,7 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A row of the table for readers of the text."""
+    """A row of the table that shows the chart as text."""
 
     at: datetime
     low: float | None

@@ -57,7 +57,7 @@ def level(rule: Rule, severity: Severity) -> float | None:
 
 
 def duration(rule: Rule, severity: Severity) -> int:
-    """How many seconds a value must be beyond the level of `severity`."""
+    """The seconds for which a value must be beyond the level of `severity`."""
     if severity == "critical" and rule.critical_for_seconds is not None:
         return rule.critical_for_seconds
     return rule.for_seconds
@@ -75,14 +75,14 @@ def calm_of(rule: Rule) -> Calm:
 
 
 def keep(rule: Rule, *, flapping: bool) -> int:
-    """How many seconds it must be calm. An alert that flaps has to be calm for three times as long, up to an hour."""
+    """The seconds for which the value must be calm; while the alert flaps, three times that, up to an hour."""
     if not flapping:
         return rule.keep_seconds
     return max(rule.keep_seconds, min(rule.keep_seconds * FLAPPING_KEEP, FLAPPING_KEEP_SECONDS))
 
 
 def seconds_needed(rule: Rule, *, flapping: bool = False) -> int:
-    """The length of the window that the rule is judged by."""
+    """The length in seconds of the window that the rule is judged by."""
     durations = [duration(rule, severity) for severity in SEVERITIES if level(rule, severity) is not None]
     return max(*durations, keep(rule, flapping=flapping), rule.missing_seconds, FRESH * SLOT_SECONDS)
 
@@ -151,7 +151,7 @@ def newest(window: Window) -> float | None:
 
 
 def since(rule: Rule, window: Window, severity: Severity, slot: int) -> int:
-    """The slot from which on all values are beyond the level."""
+    """The first slot of the latest run of values that are beyond the level."""
     limit, first = level(rule, severity), slot
     for number, value in enumerate(reversed(window)):
         if value is None:

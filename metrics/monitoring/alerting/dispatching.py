@@ -25,7 +25,7 @@ def dispatch(command: types.Command) -> Result:
 
 
 def announce(result: Result) -> None:
-    """Publishes one `system.alert` frame for each event. A lost frame costs nothing: pages also follow the events."""
+    """Publishes one `system.alert` frame for each event. A lost frame is harmless: pages also follow the events."""
     if not result.events:
         return
     row = models.Alert.objects.get(pk=types.key_of(result.stream))
@@ -35,7 +35,7 @@ def announce(result: Result) -> None:
 
 
 def frame(row: models.Alert, event: str, position: int) -> dict[str, Any]:
-    """The data of a `system.alert` frame. Its message is in English: each page words it in its own language."""
+    """The data of a `system.alert` frame. Its message is in English; pages show a text in the reader's language."""
     with override("en"):
         message = describe(row, titles().get(row.rule_id, row.rule_id))
     return {
@@ -57,12 +57,12 @@ def titles() -> dict[str, str]:
 
 
 def title_of(text: str) -> str:
-    """The title of a rule in the reader's language, where it is that of a default rule."""
+    """The title of a rule, translated where it is that of a default rule."""
     return gettext(text) if text else ""
 
 
 def describe(row: models.Alert, title: str) -> str:
-    """What an alert says in one line: its rule, target and value."""
+    """An alert in one line: its rule, target and value."""
     words = f"{title_of(title)} ({row.target})" if row.target else title_of(title)
     if row.reason == "no_data":
         return gettext("%(alert)s: no data") % {"alert": words}

@@ -54,9 +54,11 @@ def parts_of(key: str) -> tuple[str, str]:
 
 @event_type("alert.raised")
 class AlertRaised(Event, frozen=True):
-    """value   the newest one; None: there is none
-    since      when the value went beyond the level; of a missing one when it was seen last
-    calm       what is calm by the rule as it is now
+    """An episode of an alert began.
+
+    value  the newest one; None: there is none
+    since  when the value went beyond the level; of a missing one when it was last present
+    calm   the condition under which it is calm, by the rule at this time
     """
 
     episode: int
@@ -97,7 +99,7 @@ class AlertReasonChanged(Event, frozen=True):
 
 @event_type("alert.resolved")
 class AlertResolved(Event, frozen=True):
-    """`lasted` is in seconds; `by` the actor who edited the rule."""
+    """The episode ended. `lasted` is in seconds; `by` the actor who edited the rule."""
 
     episode: int
     why: Why
@@ -109,7 +111,7 @@ class AlertResolved(Event, frozen=True):
 
 @event_type("alert.flapping")
 class AlertFlapping(Event, frozen=True):
-    """It was raised `count` times within an hour."""
+    """The alert was raised `count` times within an hour."""
 
     episode: int
     count: int
@@ -135,7 +137,7 @@ class AlertUnacknowledged(Event, frozen=True):
 
 @event_type("alert.escalated")
 class AlertEscalated(Event, frozen=True):
-    """`step` counts from 1; `by` a person who did not wait for the step's time."""
+    """The next step of the escalation began. `step` counts from 1; `by`: the person who began it early."""
 
     episode: int
     step: int
@@ -226,7 +228,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     slot           of the newest event that was decided at a slot; older and equal slots are refused
     highest        the highest severity of the episode
     raised_slots   at which it was raised within the hour before the newest raise
-    waiting_since  from when on the time to the next step of the escalation counts
+    waiting_since  the start of the time after which the next step of the escalation is due
     """
 
     status: Literal["quiet", "firing", "closed"] = "quiet"
@@ -290,7 +292,7 @@ def _changes(state: Alert, event: Event) -> dict[str, Any]:
 
 
 def _acted(event: Event) -> dict[str, Any]:
-    """What changes by a person's act or by time."""
+    """The fields that an event caused by a person or by time changes, with their new values."""
     match event:
         case AlertFlapping():
             return {"flapping": True}

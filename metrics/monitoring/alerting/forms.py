@@ -131,7 +131,7 @@ class RuleForm(inputs.RecordForm):
         required=False,
         help_text=gettext_lazy("Empty: the same as for a warning."),
     )
-    keep_seconds = forms.IntegerField(label=gettext_lazy("Calm seconds until resolved"), min_value=0)
+    keep_seconds = forms.IntegerField(label=gettext_lazy("Seconds of normal values until resolved"), min_value=0)
     on_missing = forms.ChoiceField(label=gettext_lazy("Without values"), choices=models.Rule.OnMissing)
     missing_seconds = forms.IntegerField(label=gettext_lazy("Seconds without values"), min_value=0)
     per = forms.CharField(
@@ -140,11 +140,11 @@ class RuleForm(inputs.RecordForm):
         required=False,
         widget=forms.TextInput(attrs=PLAIN),
         help_text=gettext_lazy(
-            "A metric that counts everything: the value judged is the share in percent that is "
-            "certain, with at least 5 counted. Empty: the value itself."
+            "The metric that counts the total: the rule then judges the share in percent, by its lower confidence "
+            "bound, and 0 below 5 counted. Empty: the value itself."
         ),
     )
-    over_seconds = forms.IntegerField(label=gettext_lazy("Seconds of the share"), min_value=0)
+    over_seconds = forms.IntegerField(label=gettext_lazy("Period of the share in seconds"), min_value=0)
     channels = NamesField(
         label=gettext_lazy("Channels"), help_text=gettext_lazy("Names, separated by commas; empty: all channels.")
     )
@@ -180,25 +180,25 @@ class SilenceForm(inputs.RecordForm):
         max_length=100,
         initial="UTC",
         widget=forms.TextInput(attrs=PLAIN),
-        help_text=gettext_lazy("All times are on the wall clock there, such as Europe/Paris."),
+        help_text=gettext_lazy("All times are in this time zone, such as Europe/Paris."),
     )
     starts_at = LocalInstantField(label=gettext_lazy("Begins at"), help_text=gettext_lazy("Empty: now."))
     ends_at = LocalInstantField(
-        label=gettext_lazy("Ends at"), help_text=gettext_lazy("Of a repeating silence: empty for no end.")
+        label=gettext_lazy("Ends at"), help_text=gettext_lazy("For a repeating silence; empty: it never ends.")
     )
     from_time = forms.CharField(
         label=gettext_lazy("From"),
         required=False,
         max_length=5,
         widget=forms.TextInput(attrs={"type": "time"}),
-        help_text=gettext_lazy("Of a repeating silence."),
+        help_text=gettext_lazy("For a repeating silence."),
     )
     to_time = forms.CharField(
         label=gettext_lazy("To"),
         required=False,
         max_length=5,
         widget=forms.TextInput(attrs={"type": "time"}),
-        help_text=gettext_lazy("A time before the beginning is on the next day."),
+        help_text=gettext_lazy("A time before the beginning means the next day."),
     )
     weekdays = WeekdaysField(
         label=gettext_lazy("Weekdays"),
@@ -213,7 +213,7 @@ class SilenceForm(inputs.RecordForm):
             field.zone = zone or "UTC"
 
     def changed(self) -> dict[str, Any]:
-        """The form shows minutes: an instant within the minute that it showed was not changed."""
+        """The changed fields. The form shows minutes: an instant within the minute shown was not changed."""
         found = super().changed()
         for name in ("starts_at", "ends_at"):
             shown = self.fields[name].prepare_value

@@ -1,4 +1,4 @@
-"""Which rules mute which others while they fire: a static, shallow table. Pure."""
+"""The rules that mute others while they fire: a static, shallow table. Pure."""
 
 from __future__ import annotations
 

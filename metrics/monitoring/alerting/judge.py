@@ -152,7 +152,7 @@ def _editor(key: str) -> str | None:
 
 
 def _sampled(found: Sequence[Subject], slot: int) -> list[bool]:
-    """For each slot of the longest window whether a sampler ran."""
+    """Whether a sampler ran, for each slot of the longest window."""
     longest = max((conditions.seconds_needed(one.rule, flapping=True) for one in found), default=0)
     plain = rules.Rule(metric=SAMPLER)
     return [value is not None for value in windows.window(plain, "", longest, slot)] if found else []
@@ -180,7 +180,7 @@ def _end_if_gone(subject: Subject, slot: int) -> list[Result]:
 
 
 def _send(key: str, data: types.CommandData, slot: int, name: str, episode: int | None = None) -> list[Result]:
-    """Dispatches as the system. A second evaluator that read other samples has lost: it sends nothing."""
+    """Dispatches as the system. Drops a command if another evaluator used its id with other data."""
     if episode is None:
         episode = models.Alert.objects.values_list("episode", flat=True).get(pk=key)
     command_id = types.named_id(NAMESPACE, f"{key} {episode} {slot} {name}")

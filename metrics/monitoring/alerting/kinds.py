@@ -33,7 +33,7 @@ def _steps(value: Any, _whole: bool) -> str:
 
 
 def _rule_title(row: Any, _staff: Any) -> str:
-    """The title in the reader's language where it is that of a default rule."""
+    """The title of a rule, translated where it is that of a default rule."""
     return gettext(row.title)
 
 

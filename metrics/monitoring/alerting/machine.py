@@ -1,4 +1,4 @@
-"""The state machine of an alert: what its values, the time and people change. Pure.
+"""The state machine of an alert: its changes by values, by time and by people. Pure.
 
 The table of `docs/monitoring.md` describes it. `judge` is the part that runs at every slot; nearly always it decides
 nothing.
@@ -50,11 +50,11 @@ from metrics.monitoring.alerting.domain import (
 
 
 def judge(command: JudgeAlert, state: Alert) -> list[Event]:
-    """The event of one slot: at most one, and none from a slot that is not newer than the last event's.
+    """The event of one slot, if any; none from a slot that is not newer than the last event's.
 
     1  without a fresh value nothing is raised or resolved, except by the rule's policy for missing values
-    2  what the values say: raised, worsened, eased, reason_changed, resolved, flapping
-    3  what the time says: an acknowledgement expires, the escalation goes on
+    2  events caused by values: raised, worsened, eased, reason_changed, resolved, flapping
+    3  events caused by time: an acknowledgement expires, the escalation goes on
     """
     if command.slot <= state.slot:
         return []
@@ -114,7 +114,7 @@ def _worsens(command: JudgeAlert, state: Alert) -> bool:
 
 
 def _of_returned(command: JudgeAlert, state: Alert) -> Event | None:
-    """Values arrive again: still an alert, or none; undecided while too few have arrived."""
+    """The event of an alert without data whose values arrive again; None while they are too few."""
     rule, window, slot, value = command.rule, command.window, command.slot, conditions.newest(command.window)
     severity = conditions.worst(rule, window)
     if severity is not None:
@@ -138,7 +138,7 @@ def _of_firing(command: JudgeAlert, state: Alert, seconds: int) -> Event | None:
 
 
 def _by_edit(command: JudgeAlert, state: Alert, seconds: int) -> bool:
-    """Returns whether it is calm only by the rule as it was edited since the alert was raised."""
+    """Returns whether the value is calm only because the rule was edited since the alert was raised."""
     if state.calm is None or command.rule_version == state.rule_version:
         return False
     if state.calm.metric != command.rule.metric:
@@ -194,7 +194,7 @@ def _comment(command: CommentAlert, state: Alert) -> Sequence[Event]:
 
 
 def _act(command: CommandData, state: Alert, at: Decision) -> Sequence[Event]:
-    """What a person does about the episode that is open."""
+    """The events of a person's action on the open episode."""
     match command:
         case AcknowledgeAlert():
             return _acknowledge(command, state, at)

@@ -115,7 +115,7 @@ class Silence(Record):
 
 
 class Alert(Record):
-    """An alert as it is now. `id` is the key of its stream; `folded` is the state that the next events change."""
+    """An alert as it is now. `id`: the key of its stream; `folded`: the state that the next events change."""
 
     class State(models.TextChoices):
         QUIET = "quiet", _("Resolved")

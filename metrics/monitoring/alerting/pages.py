@@ -105,7 +105,7 @@ def _demand(request: HttpRequest, action: str) -> None:
 
 
 def _actor_names(rows: Sequence[models.Alert]) -> dict[str, str]:
-    """The names of owners, as the events that named them recorded them."""
+    """The names of owners, as recorded in their newest events about the alert."""
     found: dict[str, str] = {}
     for row in rows:
         if row.owner:
@@ -155,7 +155,7 @@ class AlertPages:
     # -- alerts -------------------------------------------------------------------------------------------------------
 
     def list_page(self, request: HttpRequest) -> HttpResponse:
-        """The open alerts, what is pending, and the latest episodes that are over."""
+        """The open alerts, the pending rules, and the latest episodes that are over."""
         _demand(request, "view")
         found = report.alerts()
         past = models.Episode.objects.exclude(resolved_at=None).order_by("-raised_at", "-id")[:EPISODES]
@@ -182,7 +182,7 @@ class AlertPages:
         return response
 
     def alert_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """One alert: its state, the chart with its episode shaded, its timeline, and what a person can do."""
+        """One alert: its state, the chart with its episode shaded, its timeline, and the possible actions."""
         _demand(request, "view")
         row = _found(key)
         (shown,) = _shown([row], report.firing())
@@ -318,7 +318,7 @@ def _command(request: HttpRequest, verb: str) -> types.CommandData:
 
 
 def _instant(text: str) -> Any:
-    """A local time of the form as an instant; None for none."""
+    """A local time of the form as an instant; None for an empty one."""
     try:
         found = parse_datetime(text) if text else None
     except ValueError:
@@ -370,7 +370,7 @@ def _entry(event: types.RecordedEvent) -> Entry:
 
 
 def _said(event: types.RecordedEvent) -> str:
-    """What an event says besides its verb."""
+    """The details of an event for the timeline, beside its verb."""
     data = event.data
     match event.type:
         case "alert.commented":
@@ -399,7 +399,7 @@ def _measured(data: types.JsonDict) -> str:
 
 
 WHY: Final[dict[str, Callable[[], str]]] = {
-    "recovered": lambda: _("the value is calm again"),
+    "recovered": lambda: _("the value is normal again"),
     "data_returned": lambda: _("values arrive again"),
     "no_data": lambda: _("no values arrive any more"),
     "rule_changed": lambda: _("the rule was changed"),

@@ -50,7 +50,7 @@ class Preview:
 
     @property
     def share(self) -> float:
-        """The part of the slots that have a value."""
+        """The share of the slots that have a value, from 0 to 1."""
         return self.samples / len(self.values) if self.values else 0.0
 
     @property
@@ -105,7 +105,7 @@ def over_history(rule: rules.Rule, *, hours: int, target: str = "") -> Preview:
 
 
 def changed_rule(key: str, data: Mapping[str, Any]) -> rules.Rule:
-    """The rule of this id with these fields, or one of these fields alone; checked as when it is saved.
+    """The rule `key` with these fields, or without a key a new rule; checked as when it is saved.
 
     Raises `models.Rule.DoesNotExist` and `errors.InvalidCommand`.
     """

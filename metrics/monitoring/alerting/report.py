@@ -49,7 +49,7 @@ def counts() -> dict[str, int]:
 
 
 class Muted:
-    """What mutes the messages of alerts now. It is no state: the alert fires all the same."""
+    """The silences and firing rules that mute messages now. A muted alert still fires."""
 
     def __init__(self, rows: Sequence[models.Alert]) -> None:
         at = now()

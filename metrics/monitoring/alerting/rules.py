@@ -1,4 +1,4 @@
-"""A rule: which metric is judged, by which levels and for how long. Events, commands, state, evolve, decide. Pure.
+"""A rule: the metric that is judged, its levels and durations. Events, commands, state, evolve, decide. Pure.
 
 A default rule (`defaults`) is written with `origin="default"`. It follows the defaults of later releases until a person
 edits it.
@@ -23,7 +23,7 @@ from events.types import CommandData, Event, command_type, event_type
 
 CATEGORY: Final = "rule"
 KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
-METRIC: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+METRIC: Final = re.compile(r"[a-z][a-z0-9_]*+(?:\.[a-z][a-z0-9_]*+)++")
 TARGET: Final = re.compile(r"\*|[A-Za-z0-9_.-]{0,100}")
 
 # A window is read every five seconds for each rule, so it has a limit.
@@ -72,7 +72,7 @@ class RuleCreated(Event, frozen=True):
 
 @event_type("rule.updated")
 class RuleUpdated(Event, frozen=True):
-    """Only the fields that changed."""
+    """A rule was edited; has only the fields that changed."""
 
     title: str | UnsetType = UNSET
     metric: str | UnsetType = UNSET
@@ -101,7 +101,7 @@ class RuleDeleted(Event, frozen=True):
 
 @event_type("rule.restored")
 class RuleRestored(Event, frozen=True):
-    """A deletion was taken back."""
+    """The deletion of a rule was taken back."""
 
 
 # -- commands -------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class SeedRule(CommandData, frozen=True):
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a rule. Its id is the key of its stream.
 
-    target                which host or subscription; empty: the worst one; ``*``: each has an alert of its own
+    target                a host or subscription; empty: the worst one; ``*``: each has an alert of its own
     warn, critical        levels; None: no alert of this severity
     clear                 level at which it is calm again; None: the lowest level
     for_seconds           how long the value must be beyond a level; `critical_for_seconds` for the critical one

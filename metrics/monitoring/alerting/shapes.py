@@ -16,8 +16,10 @@ Episode = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class Rule(shapes.Shape, frozen=True, kw_only=True):
-    """A rule: the levels of a metric, and how long a value must be beyond or below them. `per` is the metric that the
-    values are a share of, in percent over `over_seconds`."""
+    """A rule: the levels of a metric, and how long a value must be beyond or below them.
+
+    `per` is the metric that the values are a share of, in percent over `over_seconds`.
+    """
 
     id: str
     version: int
@@ -108,7 +110,7 @@ class AlertRecord(Alert, frozen=True, kw_only=True):
 
 
 class Acknowledgement(shapes.Shape, frozen=True, kw_only=True):
-    """`until` is an hour from now for a critical alert and eight hours for a warning, unless given."""
+    """An acknowledgement. Without `until` it lasts an hour for a critical alert, eight hours for a warning."""
 
     episode: Episode
     note: Text = ""
@@ -129,7 +131,7 @@ class AlertEpisode(shapes.Shape, frozen=True, kw_only=True):
 
 
 class RulePreviewRequest(shapes.Shape, frozen=True, kw_only=True):
-    """The fields of a rule, or the id of one whose fields those of `data` replace; `hours` of history to replay."""
+    """The fields of a rule, or its id and fields to replace, and the `hours` of history to replay."""
 
     id: str = ""
     data: JsonDict = {}

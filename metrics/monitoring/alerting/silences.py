@@ -1,8 +1,8 @@
 """A silence or maintenance window: during it, matching alerts are not notified. Pure.
 
 A repeating window is kept in local times and a time zone, so that it follows daylight saving. Whether it covers an
-instant is asked of the wall clock there: a missing hour covers nothing, a doubled hour is covered twice. That a
-silence expires is no event.
+instant is decided by the wall clock there: a missing hour covers nothing, a doubled hour is covered twice. The
+expiry of a silence is no event.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SilenceCreated(Event, frozen=True):
 
 @event_type("silence.updated")
 class SilenceUpdated(Event, frozen=True):
-    """Only the fields that changed."""
+    """A silence was edited; has only the fields that changed."""
 
     title: str | UnsetType = UNSET
     rules: list[str] | UnsetType = UNSET
@@ -73,7 +73,7 @@ class SilenceDeleted(Event, frozen=True):
 
 @event_type("silence.restored")
 class SilenceRestored(Event, frozen=True):
-    """A deletion was taken back."""
+    """The deletion of a silence was taken back."""
 
 
 # -- commands -------------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def _on(silence: Any, day: date) -> bool:
 def _title(value: str) -> str:
     title = values.normal_name(value)
     if not title:
-        raise ValueError("Say what the silence is for.")
+        raise ValueError("Enter the purpose of the silence.")
     return title
 
 
@@ -241,7 +241,7 @@ _RULES: values.Rules = {
 
 
 def _check(silence: Silence) -> None:
-    """Raises `InvalidCommand` for a silence that covers nothing, or for ever by mistake."""
+    """Raises `InvalidCommand` for a silence that covers nothing, or a single one without an end."""
     wrong: dict[str, str] = {}
     if silence.starts_at and silence.ends_at and silence.ends_at <= silence.starts_at:
         wrong["ends_at"] = "The end must be after the beginning."

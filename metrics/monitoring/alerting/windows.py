@@ -1,4 +1,4 @@
-"""Where the windows of samples come from. `register` is called once, by the section of the metrics."""
+"""The source of the windows of samples. `metrics.wiring` calls `register` once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def targets_of(slot: int) -> Mapping[str, Mapping[str, float | None]]:
 
 
 def window(rule: Rule, target: str, seconds: int, until_slot: int) -> list[float | None]:
-    """The values that a rule judges, one for each slot of `seconds`, oldest first; none of an unknown metric."""
+    """The values that a rule judges, one for each slot of `seconds`, oldest first; all None for an unknown metric."""
     try:
         return _window(rule, target, seconds, until_slot)
     except KeyError:
@@ -78,7 +78,7 @@ def shares(counted: Sequence[float | None], totals: Sequence[float | None], span
 
 
 def certain_share(part: float, whole: float) -> float:
-    """The lower bound of `part` in `whole`, in percent; 0 with fewer than five counted."""
+    """The lower bound of the share of `part` in `whole`, in percent; 0 when `part` is below five."""
     if part < LEAST_COUNTED or whole <= 0:
         return 0.0
     share, square = min(1.0, part / whole), DEVIATIONS**2

@@ -1,4 +1,4 @@
-"""Ranges and steps of a chart: parses what a reader asks for, and computes the bounds of the buckets.
+"""Ranges and steps of a chart: parses the parameters of a request, and computes the bounds of the buckets.
 
 A range is ``<n>`` followed by m, h, d or y, up to now, or `start` and `end` as instants or dates; an end date includes
 that day. Steps up to six hours are counted from 1970 in UTC; days are those of the time zone, so one has 23 or 25 hours
@@ -19,7 +19,7 @@ from metrics.monitoring.metric_types import SLOT_SECONDS
 DEFAULT_POINTS: Final = 600
 MOST_POINTS: Final = 2000
 DAY: Final = 86_400
-# The steps that are chosen when none is asked for.
+# The steps to choose from for a request without a step.
 STEPS: Final = (5, 15, 60, 300, 900, 3600, 6 * 3600, DAY)
 LONGEST: Final = timedelta(days=5 * 366)
 
@@ -38,14 +38,17 @@ class BadRange(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """From `start` up to and without `end`."""
+    """A range of time from `start` to `end` (exclusive)."""
 
     start: datetime
     end: datetime
 
 
 def parse(text: str, now: datetime, zone: ZoneInfo) -> Range:
-    """The range of that length up to now. Days are those of the zone: ``7d`` is today and the six days before."""
+    """The range of this length up to now.
+
+    Days are those of the zone: ``7d`` is today and the six days before.
+    """
     found = _RANGE.fullmatch(text)
     if found is None:
         raise BadRange("range", "range is a number followed by m, h, d or y, such as 24h.")
@@ -61,7 +64,7 @@ def parse(text: str, now: datetime, zone: ZoneInfo) -> Range:
 
 
 def between(start: str, end: str, zone: ZoneInfo) -> Range:
-    """The range between two instants or dates; without a time zone an instant is one of the zone."""
+    """The range between two instants or dates; an instant without a time zone is local to `zone`."""
     return _checked(_instant(start, zone, "from", 0), _instant(end, zone, "to", 1), "to")
 
 

@@ -1,7 +1,7 @@
 """Reads the history: windows of single samples for rules, and points for charts.
 
-A chart reads the coarsest tier whose buckets fit into its step, and what that tier does not have yet from the tiers
-below, so it goes up to the newest sample.
+A chart reads the coarsest tier whose buckets fit into its step. Tiers below supply the newest points, which that tier
+does not have yet.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ SLOT = "select source, v from metrics_sample where slot = %s and source <> 'samp
 
 
 def window(name: str, seconds: int, until_slot: int, target: str = "") -> list[float | None]:
-    """The values of the last `seconds` up to a slot, one for each slot, oldest first; None where one is missing.
+    """The values of the last `seconds` up to a slot, one per slot, oldest first; None: missing.
 
     Without a target, a metric of hosts or subscriptions gives the value of the worst one in each slot.
     """
@@ -217,14 +217,14 @@ def _includes(tier: TierName, other: str) -> bool:
 
 
 def _tier(step: int, found: Sequence[datetime]) -> TierName:
-    """The coarsest tier whose buckets fit between the bounds; days of a zone may begin at half past."""
+    """The coarsest tier whose buckets fit between the bounds; days of a zone may begin at half past an hour."""
     if step % 60:
         return "raw"
     return "hour" if step % 3600 == 0 and all(at.minute == at.second == 0 for at in found) else "minute"
 
 
 def _parts(tier: TierName, found: Sequence[datetime]) -> dict[str, Any]:
-    """Which tier is read from where to where: each has what the coarser one does not have yet."""
+    """The part of the range that each tier is read for: a finer tier begins where the coarser one ends."""
     complete = rollup.checkpoints()
     start, end = found[0], found[-1]
     hour_end = max(start, min(end, complete.get("hour", start))) if tier == "hour" else start

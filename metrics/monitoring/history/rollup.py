@@ -15,7 +15,7 @@ from django.db import transaction
 from events import store
 
 GRACE: Final = timedelta(seconds=10)  # a sample is written up to this long after the start of its slot
-MOST: Final = 1440  # buckets of one run; a longer rest is for the next one
+MOST: Final = 1440  # buckets of one run; the next run does the rest
 
 MINUTES = """
 insert into metrics_minute (at, source, n, lo, hi, total)
@@ -90,7 +90,7 @@ def roll_up(slot: int) -> dict[str, int]:
 
 
 def checkpoints() -> dict[str, datetime]:
-    """Up to where each tier is complete."""
+    """Maps each tier to the instant up to which it is complete."""
     return dict(store.query(UPTO))
 
 
@@ -110,7 +110,7 @@ def _roll_up(tier: Tier, now: datetime) -> int:
 
 
 def _begin(tier: Tier) -> int:
-    """Set the checkpoint of a tier that has none to the first row below it; the next run continues from there."""
+    """Set the first checkpoint of a tier to the first row below it; the next run continues there."""
     first = store.query(tier.first)[0][0]
     if first is not None:
         store.execute(CREATE, (tier.name, _floor(first, tier.seconds)))

@@ -1,6 +1,6 @@
 """The tables of the history: how long each keeps its rows, and their partitions.
 
-Old rows go with their partition: a DELETE of one day took 750 ms and freed no disk space.
+Old rows are dropped with their partition: a DELETE of one day took 750 ms and freed no disk space.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers what notifications ask (`sources`) from the read tables of alerts, rules and silences."""
+"""Answers the questions of notifications (`sources`) from the read tables of alerts, rules and silences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metrics.monitoring.notify.sources import FiringAlert, Rule
 
 
 def connect() -> None:
-    """Have notifications ask the alerts; called once from `ready()`."""
+    """Connect notifications with the alerts; called once from `ready()`."""
     found = sources.SOURCES
     found.rule, found.firing = _rule, _firing
     found.silence, found.inhibitor, found.path = report.silence_of, _inhibitor, _path

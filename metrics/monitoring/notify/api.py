@@ -114,7 +114,7 @@ class Test(views.View):
 
 
 def _known(text: str) -> uuid.UUID:
-    """The id in an address. Raises `StreamNotFound` for text that is none."""
+    """The id in an address. Raises `StreamNotFound` for text that is no id."""
     try:
         return uuid.UUID(text)
     except ValueError:
@@ -122,7 +122,7 @@ def _known(text: str) -> uuid.UUID:
 
 
 def _given(asked: msgspec.Struct) -> dict[str, Any]:
-    """The fields that were sent, times as times."""
+    """The fields that were sent, with times parsed."""
     given = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not msgspec.UNSET}
     for name in ("quiet_from", "quiet_until"):
         if given.get(name):

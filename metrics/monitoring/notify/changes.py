@@ -59,7 +59,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find(channel: uuid.UUID) -> Channel:
-    """Raises `StreamNotFound` for a channel that does not exist or was deleted."""
+    """The channel of this id. Raises `StreamNotFound` where it does not exist or was deleted."""
     found = Channel.objects.filter(pk=channel, deleted_at=None).first()
     if found is None:
         raise errors.StreamNotFound("There is no such channel.")
@@ -91,7 +91,7 @@ def write(channel: uuid.UUID | None, given: Mapping[str, Any]) -> Written:
 
 
 def check(channel: uuid.UUID | None, given: Mapping[str, Any]) -> dict[str, str]:
-    """What `write` would refuse: field -> message."""
+    """The errors for which `write` would refuse the change: field -> message."""
     with transaction.atomic():
         row, _before, _old, secret = _applied(channel, given)
         return problems(row, secret)
@@ -141,7 +141,10 @@ def _host(url: str) -> str:
 
 
 def _with_signing(row: Channel, secret: ChannelSecret, *, rotate: bool) -> tuple[ChannelSecret, str | None]:
-    """The secret with a signing key for a webhook, and the key when it is new. The old one is used for a day more."""
+    """The secret (of a webhook: with a signing key), and the key when it is new.
+
+    The old key is used for a day more.
+    """
     if row.kind != "webhook" or (secret.signing and not rotate):
         return secret, None
     now = store.query("select extract(epoch from clock_timestamp())::float8")[0][0]
@@ -231,7 +234,7 @@ def delete(channel: uuid.UUID) -> None:
 
 
 def test(channel: uuid.UUID) -> Delivery:
-    """Send a test message now, on the path of all messages; returns its delivery, with the answer."""
+    """Send a test message now, through the queue like all messages; returns its delivery, with the answer."""
     find(channel)
     delivery = planner.test_message(channel)
     sender.send_one(delivery)

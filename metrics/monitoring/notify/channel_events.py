@@ -15,21 +15,21 @@ class ChannelCreated(Event, frozen=True):
 
 @event_type("channel.updated")
 class ChannelUpdated(Event, frozen=True):
-    """`changed` names the fields; ``url``, ``token`` and ``signing`` stand for new secrets."""
+    """A channel was changed. `changed` names the fields; ``url``, ``token`` and ``signing`` stand for new secrets."""
 
     changed: list[str]
 
 
 @event_type("channel.paused")
 class ChannelPaused(Event, frozen=True):
-    """`why`: ``by_hand``, ``failures`` (too many in a row) or ``gone`` (the receiver answered 410)."""
+    """A channel was paused. `why`: ``by_hand``, ``failures`` (too many in a row) or ``gone`` (answer 410)."""
 
     why: str
 
 
 @event_type("channel.resumed")
 class ChannelResumed(Event, frozen=True):
-    """Messages are sent again."""
+    """A channel was resumed: its messages are sent again."""
 
 
 @event_type("channel.deleted")

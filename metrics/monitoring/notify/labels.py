@@ -16,7 +16,7 @@ from metrics.monitoring.notify import messages, queue
 from metrics.monitoring.notify.models import Channel, Delivery
 
 WHY: Final[Mapping[str, Promise]] = {
-    "superseded": gettext_lazy("a newer message says more"),
+    "superseded": gettext_lazy("replaced by a newer message"),
     "never_notified": gettext_lazy("nobody was notified of the alert"),
     "closed": gettext_lazy("the alert was closed"),
     "channel_deleted": gettext_lazy("the channel was deleted"),
@@ -52,14 +52,14 @@ def channel_state(channel: Channel) -> str:
 
 
 def subject(delivery: Delivery) -> str:
-    """The subject of its message, in the language of the page."""
+    """The subject of a delivery's message, in the language of the page."""
     names = queue.Claimed.__struct_fields__
     found = {name: getattr(delivery, name) for name in names if name != "attempt"}
     return messages.subject(queue.Claimed(**found, attempt=delivery.attempts))
 
 
 def delivery_state(delivery: Delivery) -> str:
-    """The state, and its reason where there is one."""
+    """The state of a delivery, and the reason where there is one."""
     state = str(delivery.get_state_display())
     why = WHY.get(delivery.why.partition(":")[0])
     return f"{state}: {why}" if why else state

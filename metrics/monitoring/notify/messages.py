@@ -1,7 +1,7 @@
 """The text of messages, in the current language, and the payload of webhooks.
 
-A message says rule, target, severity, value, time and link, and nothing about customers: free text of people (notes,
-comments, reasons) is never part of it. `planner.FACTS` is the whole of what it can say.
+A message contains rule, target, severity, value, time and link, and nothing about customers: free text of people
+(notes, comments, reasons) is never part of it. `planner.FACTS` lists all that it can contain.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENDINGS: Final[Mapping[str, Promise]] = {
     "data_returned": gettext_lazy("Values arrive again, and they are normal."),
     "no_data": gettext_lazy("No values arrive any more."),
     "rule_changed": gettext_lazy("The rule was changed; the value is normal by the new one."),
-    "rule_disabled": gettext_lazy("The rule was switched off."),
+    "rule_disabled": gettext_lazy("The rule was disabled."),
     "rule_deleted": gettext_lazy("The rule was deleted."),
     "target_gone": gettext_lazy("The monitored target does not exist any more."),
 }
@@ -57,7 +57,7 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def text(deliveries: Sequence[Claimed]) -> Text:
-    """One message for a batch: alone, a few in full, or many as a digest with one line and link each."""
+    """One message for a batch: a few deliveries in full, or many as a digest with one line each."""
     urgent = any(one.severity == "critical" and one.kind != "resolved" for one in deliveries)
     link = _("Show alert") if len(deliveries) == 1 else _("Show alerts")
     if len(deliveries) == 1:
@@ -112,7 +112,7 @@ SUBJECTS: Final[Mapping[str, Callable[[Claimed], str]]] = {
 
 
 def subject(one: Claimed) -> str:
-    """What a delivery says in one line."""
+    """A delivery in one line."""
     return SUBJECTS[one.kind](one)
 
 
@@ -164,7 +164,7 @@ def _time(value: Any) -> str:
 
 
 def url(one: Claimed) -> str:
-    """The page of the alert, or of the channels."""
+    """The URL of the page of the alert, or of the channels."""
     return settings.SITE_URL + (SOURCES.path(one.alert) if one.alert else reverse("admin:metrics_channel_changelist"))
 
 

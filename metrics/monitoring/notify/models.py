@@ -36,7 +36,7 @@ OUTCOMES = (
 
 
 class Channel(models.Model):
-    """Where messages are sent. `secret` holds URL and credentials, encrypted; see `secrets`.
+    """A destination of messages. `secret` contains URL and credentials, encrypted; see `secrets`.
 
     target        what people may see of the destination: addresses, or the host of the URL
     group_until   messages decided before this time wait for it and are sent together
@@ -93,10 +93,10 @@ class Delivery(models.Model):
     alert        the alert's key: ``high_cpu``, ``db_lag:replica``; empty for tests and notices about channels
     cause        the version of the event in the alert's stream, or ``late`` (`sweep`), ``test-…``, ``paused-…``
     kind         firing, worsened, reminder, escalated, flapping, resolved; test, notice
-    facts        what the message says besides: reason, value, since … Never data of customers
+    facts        further content of the message: reason, value, since … Never data of customers
     state, why   see `STATES`; the reason of a state in one word
     expires_at   when sending is given up
-    leased_until a sender is at work until then
+    leased_until until when the lease of a sender is valid
     batch        `message_id` of the first of the deliveries that are sent in one message
     """
 

@@ -1,7 +1,8 @@
-"""Muting: whether a message about an alert must wait. Asked when it is about to be sent; never a state of the alert.
+"""Muting: whether a message about an alert must wait. It is never a state of the alert.
 
-A muted message is kept. `sweep` releases it once nothing mutes it; when the alert is resolved first, it is dropped.
-Messages that say "resolved" are never muted: whoever was notified of an alert is notified of its end.
+Muting is checked just before a message is sent. A muted message is kept. `sweep` releases it once nothing mutes it;
+when the alert is resolved first, it is dropped.
+Messages that say "resolved" are never muted: people who were notified of an alert are notified of its end.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ select alert, max(episode) from metrics_delivery
 
 
 class Muting:
-    """What mutes alerts at one instant; made once for a batch of deliveries."""
+    """The causes that mute alerts at one instant; made once for a batch of deliveries."""
 
     def __init__(self, at: datetime, firing: frozenset[str], flapping: Mapping[str, int]) -> None:
         self._at, self._firing, self._flapping = at, firing, flapping
 
     def reason(self, alert: str, episode: int, severity: str, kind: str = "firing") -> str:
-        """Why a message must wait: ``silence:<id>``, ``inhibited:<rule>`` or ``flapping``; empty when it need not."""
+        """The reason to wait: ``silence:<id>``, ``inhibited:<rule>`` or ``flapping``; empty when there is none."""
         if silence := SOURCES.silence(alert, severity, self._at):
             return f"silence:{silence}"
         rule = sources.rule_of(alert)
@@ -39,7 +40,7 @@ class Muting:
 
 
 def current(at: datetime) -> Muting:
-    """What mutes alerts at this time of the database."""
+    """The causes that mute alerts at this time of the database."""
     firing = frozenset(sources.rule_of(one.alert) for one in SOURCES.firing())
     return Muting(at, firing, dict(store.query(FLAPPING)))
 

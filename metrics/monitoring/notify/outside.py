@@ -1,8 +1,8 @@
 """Two URLs from the environment, for when this system cannot notify by itself.
 
 `heartbeat` is called after each tick: an outside service notices when it stops. `watch_database` is called by the
-sampler: without PostgreSQL there are no delivery rows, so after `SILENT` seconds each sampler sends
-one bare message to ALERT_FALLBACK_URL, and another when the database is back. Several samplers send one each.
+sampler: without PostgreSQL there are no delivery rows, so after `SILENT` seconds each sampler sends a
+short message to ALERT_FALLBACK_URL, and another when the database is back. Several samplers send one each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def heartbeat(_slot: int) -> bool:
 
 
 class DatabaseWatch:
-    """How long the database has failed for this process, by its monotonic clock."""
+    """Measures how long the database has failed for this process, by its monotonic clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -42,7 +42,7 @@ class DatabaseWatch:
         self._reported = False
 
     def failed(self) -> bool:
-        """Note a failure; returns whether a message was sent now. It is tried again at each call until it arrives."""
+        """Note a failure; returns whether a message was sent now. Each call tries again until it arrives."""
         now = self._clock()
         self._since = now if self._since is None else self._since
         if self._reported or now - self._since < SILENT:
@@ -65,7 +65,7 @@ _watch = DatabaseWatch()
 
 
 def watch_database(answers: bool) -> None:
-    """Called by the sampler in every slot: whether PostgreSQL answers."""
+    """Note whether PostgreSQL answers; called by the sampler in every slot."""
     if answers:
         _watch.works()
     else:

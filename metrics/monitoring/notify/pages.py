@@ -61,7 +61,7 @@ class _Pages(admin.ModelAdmin):  # type: ignore[type-arg]
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Changes are events; Django's own log is not used."""
+        """Answers 404: changes are events, and Django's own log is not used."""
         raise Http404
 
     def log_addition(self, *_arguments: Any) -> Any:
@@ -124,7 +124,7 @@ class ChannelAdmin(_Pages):
         request.signing_key = written.signing_key  # type: ignore[attr-defined]
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """A channel has no related objects to save."""
+        """Does nothing: a channel has no related objects to save."""
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         return form.instance

@@ -3,7 +3,7 @@
 So a message is decided exactly once, together with the event, or not at all. `plan` is an inline projection of the
 category `alert`. For each event that people are notified of:
 
-    1  kind      what the message says: firing, worsened, reminder, escalated, flapping, resolved
+    1  kind      of the message: firing, worsened, reminder, escalated, flapping, resolved
     2  facts     severity, value, since …, from the event; else from an earlier message of the episode
     3  channels  those of the rule (or of the escalation step) that take this severity. A resolved alert: the channels
                  that have a message of the episode; those that never sent one drop it (`queue.settle`)
@@ -33,13 +33,13 @@ KINDS: Final[Mapping[str, str]] = {
     "alert.flapping": "flapping",
     "alert.resolved": "resolved",
 }
-# What a message may say. Free text of people (notes, comments) and everything unknown is left out.
+# The facts that a message may contain. Free text of people (notes, comments) and everything unknown is left out.
 FACTS: Final = ("reason", "value", "since", "why", "lasted", "count", "step")
 
 GROUP: Final = timedelta(seconds=30)
 DIGEST: Final = timedelta(seconds=60)  # the group of a channel that had more than `MANY` messages in the last minute
 MANY: Final = 5
-GIVE_UP: Final = timedelta(hours=6)  # an alert that nobody could be notified of for so long is on the page
+GIVE_UP: Final = timedelta(hours=6)  # an older message is not sent any more: the alert is on its page
 
 LOCK_CHANNELS: Final = """
 select c.id, c.name, c.kind, c.min_severity, c.group_until, c.urgent_until, clock_timestamp(),
@@ -169,7 +169,7 @@ def test_message(channel: uuid.UUID) -> int:
 def _facts(
     alert: str, episode: int, data: Mapping[str, Any], earlier: Sequence[Sequence[Any]]
 ) -> tuple[str, dict[str, Any]]:
-    """Severity and facts of a message: of the event, else of the newest message of the episode, else of the alert."""
+    """Severity and facts of a message: the event's, else those of the episode's newest message or of the alert."""
     severity, facts = "", {}
     if earlier:
         _channel, severity, facts, _id = max(earlier, key=lambda row: row[3])
@@ -191,7 +191,7 @@ def lock_channels() -> dict[uuid.UUID, _Channel]:
 
 
 def _concerned(channels: Mapping[uuid.UUID, _Channel], message: Message) -> list[_Channel]:
-    """The channels for this message: those of the rule or of the escalation step, else all; by severity."""
+    """The channels for this message: those of the rule or escalation step, else all, that take its severity."""
     rule = SOURCES.rule(sources.rule_of(message.alert))
     named: Sequence[str] = rule.channels
     step = message.facts.get("step")
@@ -206,10 +206,10 @@ def _concerned(channels: Mapping[uuid.UUID, _Channel], message: Message) -> list
 
 
 def _due(channel: _Channel, message: Message) -> datetime:
-    """When a message may be sent. Updates the channel's group.
+    """The time from which a message may be sent. Updates the channel's group.
 
-    Programs (webhooks) get every message at once. To people goes the first critical one at once; everything else waits
-    for the end of the group, 30 s after its first message, and is sent together.
+    Programs (webhooks) get every message at once. People get the first critical one at once; all others wait
+    for the end of the group, 30 s after its first message, and are sent together.
     """
     if channel.kind == "webhook":
         return channel.now

@@ -115,7 +115,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
 
     def quiet_end(self) -> datetime | None:
-        """When the quiet hours end that cover `now`; None outside them."""
+        """The end of the quiet hours that cover `now`; None outside them."""
         if self.quiet_from is None or self.quiet_until is None:
             return None
         window = DailyWindow(start=self.quiet_from, end=self.quiet_until, zone=self.zone)
@@ -236,7 +236,7 @@ def _without_waiting(channel: Channel, deliveries: Sequence[Claimed]) -> list[Cl
 
 
 def _can_wait(one: Claimed) -> bool:
-    """Whether silences and inhibition apply."""
+    """Whether silences and inhibition apply to a delivery."""
     return bool(one.alert) and one.kind != "resolved"
 
 
@@ -304,7 +304,7 @@ def delay(attempt: int, retry_after: float | None = None) -> float:
 def _counted(channel: Channel, answer: Answer, *, is_test: bool) -> str:
     """Count failures in a row; returns why the channel must be paused, or nothing.
 
-    Too many failures pause it, unless no other channel could report that. 410 pauses it at once.
+    Too many failures pause the channel, unless no other channel could report that. 410 pauses it at once.
     """
     if answer.outcome == "delivered":
         store.execute(WORKS, (channel.id,))
@@ -363,7 +363,7 @@ def release() -> int:
 
 
 def known_episodes(wanted: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Those of these episodes of which a message arrived, may have arrived or is still to be sent."""
+    """The episodes among these of which a message arrived, may have arrived or is still to be sent."""
     alerts, episodes = [alert for alert, _ in wanted], [episode for _, episode in wanted]
     return {(alert, episode) for alert, episode in store.query(KNOWN, (alerts, episodes))}
 

@@ -21,7 +21,9 @@ GRACE_SECONDS: Final = 24 * 3600  # the previous signing key is used too for thi
 
 
 class ChannelSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """url        of webhook, chat, ntfy topic or Matrix home server
+    """The secret values of a channel.
+
+    url           of webhook, chat, ntfy topic or Matrix home server
     token         bearer token of ntfy or Matrix
     room          Matrix room
     signing       signing key of a webhook, ``whsec_…``; `previous` is used too until `previous_until` (epoch seconds)

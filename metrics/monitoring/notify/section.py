@@ -20,7 +20,7 @@ VIEW: Final = frozenset({"view"})
 
 
 def _ready() -> None:
-    """Connect notifications with the alerts, the sampler and `run_subscriptions`; again changes nothing."""
+    """Connect notifications with the alerts, the sampler and `run_subscriptions`; a repeated call changes nothing."""
     alert_source.connect()
     subscription.register()
     table.PROBES["notifications"] = _read_age

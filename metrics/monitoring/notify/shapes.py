@@ -48,8 +48,11 @@ class Channels(shapes.Shape, frozen=True, kw_only=True):
 
 
 class NewChannel(shapes.Shape, frozen=True, kw_only=True):
-    """A channel to create. `url` is that of the webhook, ntfy topic or Matrix server; ntfy and Matrix take a `token`,
-    Matrix a `room`, e-mail has `recipients`. The answer for a webhook has the `signing_key`, shown only then."""
+    """A channel to create; the answer for a webhook contains its `signing_key`, shown only then.
+
+    `url` is that of the webhook, ntfy topic or Matrix server; ntfy and Matrix take a `token`, Matrix a `room`, e-mail
+    takes `recipients`.
+    """
 
     name: Name
     kind: Kind
@@ -65,8 +68,10 @@ class NewChannel(shapes.Shape, frozen=True, kw_only=True):
 
 
 class ChannelChanges(shapes.Shape, frozen=True, kw_only=True):
-    """The fields to change. An empty secret keeps the stored one. `rotate` makes a new signing key; the old one is used
-    too for 24 hours."""
+    """The fields to change. An empty secret keeps the stored one.
+
+    `rotate` makes a new signing key; the old one is used too for 24 hours.
+    """
 
     name: Name | UnsetType = UNSET
     recipients: Recipients | UnsetType = UNSET
@@ -115,7 +120,7 @@ class Delivery(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Deliveries(shapes.Shape, frozen=True, kw_only=True):
-    """The newest first; go on with `before` = `next` while it is not null."""
+    """Deliveries, the newest first; go on with `before` = `next` while `next` is not null."""
 
     items: list[Delivery]
     next: int | None

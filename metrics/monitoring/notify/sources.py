@@ -1,4 +1,4 @@
-"""What notifications ask the alerts: rules, firing alerts, silences, inhibition. The section of alerts fills it in."""
+"""The questions that notifications ask about rules, firing alerts, silences and inhibition; `alert_source` answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What a message says about a rule, and whom it is for.
+    """The data of a rule that messages need: its title, metric and channels.
 
     metric      what it judges; names the unit of its values
     channels    names of channels; empty: all of them
@@ -55,7 +55,7 @@ def _path(alert: str) -> str:
 
 
 class Sources(msgspec.Struct, kw_only=True):
-    """The functions that answer.
+    """The functions that answer the questions of notifications.
 
     rule       (id) -> the rule, also a deleted one
     firing     () -> alerts that fire now

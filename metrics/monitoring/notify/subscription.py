@@ -1,7 +1,8 @@
 """The subscription `notifications`: sends soon after each alert event, and about once a second, without Celery.
 
 Its runner holds a lease, so one process at a time does so. Sending may take long, and runs in a thread of its own: the
-runner renews its lease meanwhile. What a thread leaves when the process ends is sent by the next runner.
+runner renews its lease meanwhile. Deliveries that a thread has not sent when the process ends are sent by the next
+runner.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ _busy = threading.Lock()
 
 
 def _ignore(_events: Sequence[RecordedEvent]) -> None:
-    """The events only wake the runner: their deliveries were written with them."""
+    """Do nothing: the events only wake the runner, and their deliveries were written with them."""
 
 
 def tick(_position: int) -> None:
-    """Send what is due, in the background, unless that is going on."""
+    """Send due messages in the background, unless a thread is still sending."""
     if _busy.acquire(blocking=False):
         threading.Thread(target=_send, name="notifications", daemon=True).start()
 

@@ -26,7 +26,7 @@ delete from metrics_attempt where delivery_id = any(array(
 
 @shared_task(acks_late=False)
 def send_notifications() -> int:
-    """Send what is due; returns how many messages were delivered."""
+    """Send the deliveries that are due; returns how many messages were delivered."""
     return sender.send_due()
 
 

@@ -1,7 +1,7 @@
 """Time windows by local clock: quiet hours and recurring maintenance.
 
 A window is a wall-clock interval, so an instant is inside when its local time is. Where clocks are put forward, the
-skipped half hour does not exist; where they are put back, both passes of the repeated hour are inside.
+skipped time does not exist; where they are put back, both passes of the repeated hour are inside.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ EVERY_DAY: Final = frozenset(range(7))
 
 
 class DailyWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """From `start` to `end` (exclusive) by local time, on days (Monday = 0) on which it starts. May cross midnight."""
+    """A window from `start` to `end` (exclusive) in local time; it may cross midnight.
+
+    `days` are those on which it starts, Monday = 0.
+    """
 
     start: time
     end: time
@@ -28,7 +31,7 @@ class DailyWindow(msgspec.Struct, frozen=True, kw_only=True):
         return self._day_of(at.astimezone(ZoneInfo(self.zone))) is not None
 
     def end_after(self, at: datetime) -> datetime:
-        """When the window that covers `at` ends, in UTC; `at` itself when none does."""
+        """The end of the window that covers `at`, in UTC; `at` itself when none does."""
         local = at.astimezone(ZoneInfo(self.zone))
         day = self._day_of(local)
         if day is None:

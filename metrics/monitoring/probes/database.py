@@ -1,6 +1,6 @@
-"""Probe of PostgreSQL: connections, locks, old transactions, and what its statistics count.
+"""Probe of PostgreSQL: connections, locks, old transactions, and its statistics.
 
-A role without `pg_read_all_stats` sees only its own sessions, so what depends on others is missing then and not 0;
+A role without `pg_read_all_stats` sees only its own sessions, so values that depend on others are missing then, not 0;
 `manage.py doctor` names the privilege.
 """
 

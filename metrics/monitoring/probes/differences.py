@@ -29,7 +29,7 @@ EXPIRE = "delete from metrics_counter where slot < %s returning 1"
 def since_last_slot(slot: int, values: Mapping[str, float]) -> dict[str, float]:
     """Store these counters; returns by how much each grew since the last slot.
 
-    Without an entry: counters seen for the first time, after a gap, or that began again.
+    Counters have no entry the first time, after a gap, and when they restarted.
     """
     asked = {"slot": slot, "names": list(values), "values": list(values.values()), "most": MOST_SLOTS}
     return {name: grown for name, grown in store.query(STORE, asked) if grown >= 0}

@@ -1,7 +1,7 @@
 """The host as this process sees it: processor, memory, disk and load, within the limits of its container.
 
 Read from /proc and /sys/fs/cgroup, version 1 or 2. The processor time is a difference of two readings, so the first one
-has no value. Of a container the limit counts: half a processor that is busy is 100 %, on a host with sixteen as well.
+has no value. In a container its limit counts: a limit of half a processor that is used up is 100 %, on any host.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CpuTimes:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where to read; tests use copies of trees."""
+    """The folders to read; tests use copies of trees."""
 
     proc: Path = Path("/proc")
     cgroup: Path = Path("/sys/fs/cgroup")

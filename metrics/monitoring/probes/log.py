@@ -29,7 +29,7 @@ def read(slot: int) -> Readings:
 
 
 def read_subscriptions(_slot: int) -> Readings:
-    """The progress of each checkpoint. One that this release does not declare is nobody's backlog."""
+    """The progress of each checkpoint. Of one that this release does not declare only parked streams count."""
     found: Readings = {}
     parked = 0
     for one in status.statuses():

@@ -1,6 +1,7 @@
 """Probe of the processes, from their reports: requests, tasks, hosts, workers, beat, people.
 
-A process reports in its own rhythm, so its counts of two slots may come in one; none is lost and none comes twice.
+A process reports every five seconds, not aligned with slots. So its counts of two slots may come in one; no count
+is lost and none is added twice.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def _plus(total: int, counted: int, seen: int) -> int:
 
 
 def _error_rate(slot: int, requests: int, failed: int) -> float | None:
-    """Errors of five minutes by requests of five minutes: sums, never the mean of ratios. None without requests."""
+    """The percentage of failed requests in five minutes, from sums, never the mean of ratios. None without requests."""
     before = ERROR_SECONDS - 5
     total = requests + sum(one or 0 for one in history.window("requests.count", before, slot - 1))
     wrong = failed + sum(one or 0 for one in history.window("errors.count", before, slot - 1))

@@ -14,7 +14,7 @@ Read: TypeAlias = Callable[[int], Readings]
 
 
 def every(seconds: int) -> Callable[[Read], Read]:
-    """Decorates a probe that a process runs only once in so many seconds; in between the last values count.
+    """Decorates a probe that a process runs only once in so many seconds; in between it returns the last values.
 
     After a failure it runs again in the next slot.
     """

@@ -1,4 +1,7 @@
-"""The probes, and how they are run: all at once, each with a second; one that fails is missing, never 0."""
+"""The probes, and how they run: all at once, each for at most a second.
+
+The values of a probe that fails are missing, never 0.
+"""
 
 from __future__ import annotations
 

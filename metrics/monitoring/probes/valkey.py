@@ -18,7 +18,7 @@ PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 
 
 def read(slot: int) -> Readings:
-    """Unreachable is a value of `valkey.reachable`; everything else is missing then."""
+    """The figures of Valkey. When it is unreachable, `valkey.reachable` is 0 and the others are missing."""
     client = valkey.shared_client("bus")
     start = time.perf_counter()
     try:
@@ -58,7 +58,7 @@ def read_queue(_slot: int) -> Readings:
 
 
 def _sent_at(raw: bytes) -> float | None:
-    """When a message was sent (`backoffice.celery`); None for one of another program."""
+    """The time at which a task was sent (`backoffice.celery`); None for one of another program."""
     try:
         return float(json.loads(raw)["headers"]["sent_at"])
     except (ValueError, KeyError, TypeError):

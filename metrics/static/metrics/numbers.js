@@ -82,7 +82,7 @@ function partsOf(root) {
   return parts;
 }
 
-/** Replaces a part; numbers that changed light up. */
+/** Replaces a part; numbers that changed are highlighted. */
 function replace(shown, fresh) {
   for (const number of fresh.querySelectorAll("[data-number]")) {
     const old = shown.querySelector(`[data-number="${CSS.escape(number.dataset.number)}"] .figure-value`);

@@ -1,4 +1,4 @@
-/** Which topics are followed, and up to which position they are complete. Pure: frames in, frames out. */
+/** The topics that are followed, and the positions up to which they are complete. Pure: frames in, frames out. */
 
 /**
  * The leader's side: one entry per topic followed on the connection, for any number of tabs.
@@ -187,7 +187,7 @@ export class HandlerTable {
     });
   }
 
-  /** What a new leader must be asked for: [names, since] of each topic, from its oldest handler position. */
+  /** The requests to a new leader: [names, since] of each topic, from its oldest handler position. */
   requests() {
     return [...this.#topics].map(([name, handlers]) => {
       const position = oldestPosition(handlers);

@@ -1,4 +1,4 @@
-"""Any input returns a result or a refusal, and everything stored can be read again."""
+"""Any input is answered with a result or a refusal, and everything stored can be read again."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ REVIEWED = {
 
 
 def patterns() -> list[tuple[str, str]]:
-    """Returns every regular expression in the code, with its place."""
+    """Returns (file, pattern) of every regular expression in the code."""
     found = [("backoffice/error_messages.py", pattern) for pattern, _ in error_messages.PATTERNS]
     for package in PACKAGES:
         for path in sorted((PROJECT / package).rglob("*.py")):
@@ -77,7 +77,7 @@ def ambiguous(pattern: str) -> bool:
 
 
 def _endless(tree: Any) -> Iterator[Any]:
-    """Returns the bodies of unbounded repeats that may give back characters."""
+    """Returns the bodies of unbounded repeats that can backtrack, nested ones included."""
     for operation, argument in tree:
         if operation in (opcodes.MAX_REPEAT, opcodes.MIN_REPEAT) and argument[1] > 64:
             yield argument[2]

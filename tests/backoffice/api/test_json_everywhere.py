@@ -1,4 +1,4 @@
-"""Any JSON through every entry point: refused by a rule, or stored and read back unchanged through every exit."""
+"""JSON sent to any entry point is refused by a rule, or is stored and read back unchanged everywhere."""
 
 from __future__ import annotations
 

@@ -45,6 +45,12 @@ def test_description_is_valid(schema: dict[str, Any]) -> None:
         jsonschema.Draft202012Validator.check_schema(component)
 
 
+def test_descriptions_are_not_indented(schema: dict[str, Any]) -> None:
+    texts = {name: component.get("description", "") for name, component in schema["components"]["schemas"].items()}
+    indented = [name for name, text in texts.items() if any(line.startswith(" ") for line in text.splitlines())]
+    assert not indented, "Markdown shows indented paragraphs as code"
+
+
 def references(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         yield from (text for name, text in value.items() if name == "$ref")

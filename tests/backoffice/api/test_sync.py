@@ -1,4 +1,4 @@
-"""`POST sync/`: an offline queue, in order, each command once, chains of edits merged with what their author saw."""
+"""`POST sync/` executes an offline queue in order, each command once, and merges chains of edits."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_too_long_queue_is_refused(manager: api_client.Caller) -> None:
 
 
 def test_earlier_edit_of_the_same_author_does_not_conflict(manager: api_client.Caller) -> None:
-    """Edits 1 and 2 change the same field, and another person changes another field: no conflict."""
+    """All edits change the same field, and another person has changed another field: no conflict."""
     key = factories.user(first_name="base")
     factories.update(key, last_name="foreign")
     results = push(
@@ -179,7 +179,7 @@ def test_chain_without_trunk_versions_is_rebuilt_by_counting(manager: api_client
 
 
 def test_second_edit_of_a_chain_does_not_overwrite_a_foreign_edit(manager: api_client.Caller) -> None:
-    """Edit 1 raises the version above the foreign change; edit 2 of that field must still conflict with it."""
+    """Edit 1 raises the version above the foreign edit; edit 2 must still conflict with that edit."""
     key = factories.user(first_name="base", last_name="base")
     factories.update(key, last_name="foreign")
     results = push(

@@ -148,7 +148,7 @@ def test_rebuild_is_requested_and_cancelled() -> None:
 
 
 def test_consistent_reads_show_the_last_write() -> None:
-    """Read tables are kept in the command's own transaction, so a read without counters has nothing to wait for."""
+    """Read tables are written in the command's own transaction, so a read without counters has nothing to wait for."""
     manager, key = api_client.signed_in("manager"), new_id()
     sent = manager.command("user.create", key, {"email": api_client.email(), "first_name": "Ada"}).json()
     stream = f"user-{key}"

@@ -28,7 +28,7 @@ def manager(db: None) -> models.Staff:
 
 
 def stale(staff: Any, key: Any, **fields: Any) -> types.Command:
-    """Files an edit of a user based on version 1, after another edit was saved; returns its command."""
+    """Sends an edit of a user based on version 1, which is filed as a conflict; returns its command."""
     command = factories.command(users.UpdateUser(**fields), key, base_version=1, reason="mine")
     with pytest.raises(errors.Conflict) as caught:
         entry_point.dispatch(command, staff)

@@ -86,7 +86,7 @@ def test_time_outside_pythons_range_is_refused(tmp_path: Path, time: str) -> Non
 
 @pytest.mark.parametrize("time", TIMES)
 def test_stored_time_outside_pythons_range_is_unreadable(time: str) -> None:
-    """A rebuild does not write it into the read table, which lists could not read any more."""
+    """A rebuild does not write the time into the read table, because lists could not read such a row."""
     key = factories.user()
     data = json.dumps({"last_login": time})
     stream = f"user-{key}"

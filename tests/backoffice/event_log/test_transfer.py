@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from backoffice import preconditions
 from backoffice.management.commands import import_events
 from backoffice.models import ApiKey, Form, Submission, User
+from backoffice.sections.forms import domain as forms
 from backoffice.sections.staff import domain as staff
 from backoffice.sections.staff import keys, recording
 from backoffice.sections.users import domain as users
@@ -77,7 +79,7 @@ def test_invalid_key_arguments_are_refused_in_one_line(change: dict[str, Any], s
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
-    """Exports a user, their form, a submission and a change, made by two people; then empties the log."""
+    """Exports four events by two actors: a new user, their form, a submission and a change of the user."""
     start = head.safe()
     with context.acting(actor="staff:7", actor_name="ada", reason="by phone"):
         owner = factories.user(first_name="Ada")
@@ -324,6 +326,17 @@ def test_interrupted_import_is_completed_by_the_next_run(
         run("import_events", file)
     said = json.loads(run("import_events", file, "--json"))
     assert (said["added"], said["already_there"]) == (2, 2)
+
+
+def test_submission_to_an_archived_form_is_imported(tmp_path: Path) -> None:
+    start, form = head.safe(), factories.form()
+    commands.dispatch(factories.command(forms.UpdateForm(archived=True), form))
+    with preconditions.waived("archived"):
+        factories.submission(form, question="answer")
+    exported = tmp_path / "events.jsonl"
+    run("export_events", exported, "--after", start)
+    file = elsewhere(exported, tmp_path)
+    assert json.loads(run("import_events", file, "--json"))["added"] == len(lines(file))
 
 
 def test_stream_that_has_newer_events_is_not_overwritten(exported: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class Broken:
 
 @pytest.fixture(autouse=True)
 def _readable_afterwards(transactional_db: None) -> Iterator[None]:
-    """Makes unreadable events readable again after each test, because the log is shared."""
+    """Removes the contents of unreadable events after each test, because other tests read the same log."""
     start = head.safe()
     yield
     store.execute("delete from events_parked where position > %s", (start,))
@@ -283,7 +283,7 @@ def test_unknown_type_without_a_record_is_shown_as_stored() -> None:
 
 
 def test_number_stored_by_an_older_release_breaks_no_list() -> None:
-    """Reproduces the bug report: the read table has the number too."""
+    """The read table has the number too, as a projection of the older release stored it."""
     key = factories.form()
     digits = "1" * 401
     question = QUESTION.replace("0", digits)

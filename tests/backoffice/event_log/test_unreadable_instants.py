@@ -61,7 +61,7 @@ select %(stream)s, version, 'user.updated', 1, '{"role": "partner"}', %(id)s, %(
 
 @pytest.fixture(params=TIMES)
 def broken(request: Any) -> tuple[str, int, int]:
-    """Returns a user's stream, the position of its second event, which has that time, and that of a later one."""
+    """Returns a user's stream, the position of its second event, whose time is unreadable, and that of a later one."""
     key = factories.user(first_name="Ada")
     stream = f"user-{key}"
     values = {"stream": stream, "id": new_id(), "at": request.param, "digest": b"x" * 32}

@@ -44,7 +44,7 @@ _before: list[int] = [0]
 
 @pytest.fixture(autouse=True)
 def owner() -> uuid.UUID:
-    """Creates an owner. The log cannot be emptied between tests, so tests count the events after this one."""
+    """Creates an owner. The log cannot be emptied between tests, so tests count the events from here on."""
     _before[0] = head.last()
     key = uuid.uuid4()
     data = users.CreateUser(email="owner@example.org", first_name="Olive", last_name="Owner")
@@ -54,7 +54,7 @@ def owner() -> uuid.UUID:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Any:
-    """Writes an export with a name; the default is `HEADER` and `LINES`."""
+    """Returns a function that writes an export, by default of `HEADER` and `LINES`, and returns its path."""
 
     def write(*lines: str, header: str = HEADER, name: str = "export.csv") -> Path:
         path = tmp_path / name
@@ -178,7 +178,7 @@ def test_answer_that_changes_the_type_of_a_column_adds_only_the_new_row(export: 
 
 
 def test_interrupted_import_is_completed_by_the_next_run(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted between two chunks; each is a transaction of its own."""
+    """The import is interrupted between two chunks, each of which is a transaction."""
     monkeypatch.setattr(run, "CHUNK", 2)
     monkeypatch.setattr(run, "WRITERS", 1)
     path = export()

@@ -1,4 +1,4 @@
-"""Bytes to records: encodings, delimiters, quotes, lines."""
+"""Reading the bytes of a file as records: encodings, delimiters, quotes, lines."""
 
 from __future__ import annotations
 

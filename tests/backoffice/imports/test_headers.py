@@ -1,4 +1,4 @@
-"""Header rows, ragged rows, and columns that are no questions."""
+"""Header rows, ragged rows, and columns that are not questions."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def owner() -> uuid.UUID:
 
 
 class Importer:
-    """Runs the command on texts, each as a file of its own."""
+    """Writes a text to a file and imports it; returns the report of the command."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "export.csv"
@@ -61,7 +61,7 @@ def importing(tmp_path: Path) -> Importer:
 
 
 def tally(*answers: tuple[int, int, str]) -> str:
-    """Returns submission n of respondent m, newest first, as Tally writes it."""
+    """Returns a Tally export; each answer is (number of the submission, number of the respondent, text)."""
     return TALLY + "".join(f"s{n:02},r{m:02},2024-03-{n:02} 10:00:00,{text}\n" for n, m, text in answers)
 
 
@@ -107,7 +107,7 @@ def test_submission_id_is_preferred_to_the_respondent_id() -> None:
 
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_respondent_without_submission_ids_answers_again(importing: Importer, newest_first: bool) -> None:
-    """Half of the ids repeat then, so the column looks like a question, but the form has it marked."""
+    """Half of the ids repeat then and look like answers, but the form has the column marked as identity."""
 
     def text(lines: Iterable[str]) -> str:
         ordered = list(lines)
@@ -410,7 +410,7 @@ def test_corrected_answers_are_erased_with_the_submission(importing: Importer) -
 
 
 def old_import(owner: uuid.UUID, title: str, text: str, names: list[str]) -> None:
-    """Writes rows as a release before keyed ids: version 5 ids of identities, no mark on the identifying field."""
+    """Writes rows as releases before keyed ids did: UUIDs of version 5, no mark on the identifying field."""
     plan = rows.plan(text.encode())
     form_id = uuid.uuid5(destinations.NAMESPACE, f"form\x1f{owner}\x1f{title}")
     fields = [{name: value for name, value in made.field.items() if name != rows.IDENTITY} for made in plan.fields]
@@ -455,7 +455,7 @@ def test_erased_submission_of_an_older_release_is_not_restored(importing: Import
 
 
 def test_import_in_the_log_of_another_installation_is_recognised(importing: Importer, owner: uuid.UUID) -> None:
-    """Its keys differ: no id can be derived, so the form is found by its title and rows by their answers."""
+    """Its keys differ, so no id can be derived: the form is found by title, rows by their answers."""
     plan = rows.plan(MAIL.encode())
     form_id = uuid.uuid4()
     with context.acting(actor="command:import_submissions"):

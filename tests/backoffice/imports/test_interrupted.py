@@ -78,7 +78,7 @@ class Started:
         return self.process
 
     def wait(self, blocked: int, written: int) -> list[int]:
-        """Waits until so many backends wait and so many submissions are committed; returns the backends."""
+        """Waits for `blocked` waiting backends and `written` committed submissions; returns the waiting process ids."""
         assert self.process is not None
         mine = self.blocker.info.backend_pid
         while self.process.poll() is None:
@@ -118,7 +118,7 @@ def again(path: Path) -> dict[str, Any]:
 
 
 def assert_complete(path: Path, *, there: int) -> None:
-    """Checks that the next run adds the rest once and reports how many existed."""
+    """Checks that the next run adds the missing rows once and reports `there` rows as existing."""
     said = again(path)
     assert (said["already_there"], said["added"], said["warnings"]) == (there, ROWS - there, [UNDATED])
     assert models.Submission.objects.count() == ROWS

@@ -1,4 +1,4 @@
-"""Plans: times, identities, and no lost cell."""
+"""Import plans: times, identities, and every cell kept."""
 
 from __future__ import annotations
 

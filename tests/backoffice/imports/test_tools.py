@@ -293,7 +293,7 @@ def test_scores_that_repeat_in_a_row_are_a_matrix() -> None:
     assert shape(read, "Rate")[0] == "matrix"
 
 
-def test_limesurvey_ranks_by_column() -> None:
+def test_limesurvey_columns_of_ranks_are_a_ranking() -> None:
     read = plan(
         "Order [Rank 1],Order [Rank 2],Order [Rank 3],n",
         "Tea,Milk,Beer,1",

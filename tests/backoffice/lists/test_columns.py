@@ -1,4 +1,4 @@
-"""Pages read as columns (the API) have the rows, the order and the values of pages read as models (the admin)."""
+"""Lists read as columns (API) have the rows, order and values of lists read as models (admin)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ROWS = st.lists(st.tuples(few, few, few, st.booleans(), st.booleans(), st.boolea
 
 
 def users() -> Spec:
-    """Users who can also be sorted by counts, with and without rows that have none."""
+    """The list of users, with two more sorts by counts: without and with null values."""
     spec = listing.SPECS["users"]
     counted = Sort("form_count", parse=int, through=COUNTS)
     last = Sort("last_at", nullable=True, parse=listing.CREATED.parse, through=COUNTS)

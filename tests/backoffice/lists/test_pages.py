@@ -35,7 +35,7 @@ def with_sorts(name: str, /, **sorts: Sort) -> Spec:
 
 @pytest.fixture
 def counted() -> Spec:
-    """Users sorted by a column of another table, as the counters have it."""
+    """Users sorted by a column of another table, as by the counters."""
 
     class Counted(django_models.Model):  # noqa: DJ008 - nobody reads it
         user_id = django_models.UUIDField(primary_key=True)
@@ -335,7 +335,7 @@ def test_deleted_and_living_rows_together_are_two_ranges() -> None:
 
 @pytest.fixture
 def locked_users(settings: Any) -> Iterator[None]:
-    """No statement can read `users`: every list of them takes too long."""
+    """Locks the table `users`, so that every list of users takes too long."""
     settings.LIST_STATEMENT_SECONDS = 0.05
     with psycopg.connect(**health.parameters()) as other:
         other.execute("lock table users in access exclusive mode")

@@ -105,7 +105,7 @@ select gen_random_uuid(), 'person' || n || '@example.org', case when n < %s then
 
 @pytest.fixture
 def old_matches() -> None:
-    """Only the oldest users match `quentin`; every user matches `person`."""
+    """Creates users of whom only the oldest match `quentin`; all match `person`."""
     with connection.cursor() as cursor:
         cursor.execute(FILL, [OLD, ROWS])
         cursor.execute("analyze users")

@@ -62,7 +62,7 @@ def store_reports(*reports: cluster.ProcessReport) -> None:
 
 @pytest.fixture(autouse=True)
 def no_other_reports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Disables other reports: this process may run the server of other tests."""
+    """Deletes and disables other reports, because this process may run the server of other tests."""
 
     async def nothing(*_: object) -> None:
         pass

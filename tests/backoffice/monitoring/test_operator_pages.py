@@ -69,7 +69,7 @@ def mailer() -> Iterator[Mailer]:
 
 @pytest.fixture
 def other() -> Iterator[psycopg.Connection]:
-    """Opens a second session, in transactions."""
+    """Opens a second session, which uses transactions."""
     known = {"host", "port", "user", "password", "dbname"}
     parameters = {name: value for name, value in connection.get_connection_params().items() if name in known}
     with psycopg.connect(**parameters, application_name="nightly import") as session:

@@ -121,9 +121,9 @@ class PersonData:
         self.notes()
 
     def create_conflicts(self) -> uuid.UUID:
-        """Creates three conflicts with data of the person.
+        """Creates an open conflict with a comment and one resolved with a typed value.
 
-        One quotes the person, with a comment; one is about an answer; one is resolved with a typed value.
+        Also deletes an answer with a reason that names its author. Returns the id of the open conflict.
         """
         boss = api_client.staff("admin")
         version = store.version_of(f"user-{self.user}")
@@ -143,7 +143,7 @@ class PersonData:
         return key
 
     def notes(self) -> None:
-        """Creates error notes of the database, and a rebuild that ended halfway."""
+        """Stores errors of subscriptions that quote the person, and starts rebuilds that end halfway."""
         store.query(
             """insert into events_parked (subscription, stream, position, error, traceback) values
                ('mail', %s, 1, 'Zoelinde', 'zq@example'), ('mail', %s, 2, 'ValueError: Barnabas', null) returning 1""",
@@ -176,7 +176,7 @@ class PersonData:
 
 
 def tables_with(needles: tuple[str, ...]) -> dict[str, int]:
-    """Returns every table in which a row contains one of these, as text, inside JSON or inside bytes."""
+    """Returns table -> number of rows that contain one of these texts, plain, inside JSON or inside bytes."""
     like = [f"%{form}%" for text in needles for form in (text, text.encode().hex(), text.encode().hex().upper())]
     tables = store.query(
         """select quote_ident(n.nspname) || '.' || quote_ident(c.relname)
@@ -498,7 +498,7 @@ def test_erasure_waits_for_running_writers_and_erases_their_data(wait_until: Cal
 
 @pytest.fixture
 def wait_until() -> Callable[..., None]:
-    """Waits until a statement returns a row, on a connection of its own."""
+    """Returns a function that waits until a statement returns a row, on a connection of its own."""
 
     def wait(statement: str) -> None:
         with another_process() as other:

@@ -43,7 +43,7 @@ def use(settings: Any, **keys: bytes) -> None:
     subject_keys.CACHE.clear()
 
 
-def insert_unreadable(stream: str, kind: str, data: str = '{"title": ') -> None:
+def insert_unreadable(stream: str, kind: str) -> None:
     """Inserts an unreadable event, as an older release or a manual change could have stored it."""
     spoiled = '{"answers": 5, "title": 5, "email": 5}'
     store.query(store.APPEND_ONE, (stream, stream, None, kind, 1, spoiled, new_id(), "system", None, None, None, "{}"))

@@ -109,7 +109,7 @@ def in_sessions(wanted: list[bytes]) -> list[str]:
 
 
 def in_valkey(wanted: list[bytes]) -> list[str]:
-    """Searches every key of Valkey and its value, in the format of DUMP."""
+    """Searches every key of Valkey and its value, whatever its type."""
     with redis.Redis.from_url(django_settings.REDIS_URL) as client:
         return [
             key.decode(errors="replace")
@@ -145,7 +145,7 @@ def in_files(folder: Path, wanted: list[bytes]) -> list[str]:
 
 
 class ServerLog:
-    """The lines that PostgreSQL has logged since; empty if the server is not the suite's own."""
+    """The lines that PostgreSQL has logged since the object was created; empty if the server is not the suite's own."""
 
     def __init__(self) -> None:
         self.path = Path(os.environ[services_plugin.FOLDER]) / "main" / "postgres.log"
@@ -274,7 +274,7 @@ class PersonData:
         self.gone += [there, here]
 
     def by_conflicts(self) -> None:
-        """Creates conflicts: an open one with a comment, one resolved with a typed value, one about an answer."""
+        """Creates two conflicts: an open one with a comment and one resolved with a typed value."""
         keys = []
         for way in ("open", "settled"):
             version = store.version_of(f"user-{self.user}")
@@ -366,7 +366,7 @@ class PersonData:
         yield reverse("admin:events_storedevent_changelist")
 
     def exported(self) -> Path:
-        """Writes every kind of export."""
+        """Writes every kind of export; returns their folder."""
         folder = self.folder / "exports"
         folder.mkdir()
         quiet = {"stdout": io.StringIO(), "stderr": io.StringIO()}
@@ -390,7 +390,7 @@ def _die(progress: RebuildProgress) -> None:
 def life(
     transactional_db: None, template: str, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PersonData]:
-    """Uses a database and a folder of its own, with partitions small enough to archive one."""
+    """A person in a database and folder of their own, with partitions small enough to archive one."""
     settings.ARCHIVE_DIR = tmp_path / "archive"
     archives.reader.cache_clear()
     with own_database(template):
@@ -401,7 +401,7 @@ def life(
         real = answers.fingerprint
 
         def noted(command: Command) -> bytes:
-            """Returns hashes of the personal commands; one without data offers nothing to guess."""
+            """Returns the fingerprint, and records it when the command contains the canary."""
             made = real(command)
             if CANARY in repr(command.data):
                 found.prints.add(made)
@@ -465,7 +465,7 @@ def test_no_store_contains_data_of_an_erased_person(life: PersonData, caplog: py
 
 
 def test_search_finds_a_canary_in_any_kind_of_column(life: PersonData) -> None:
-    """Checks the assumptions of the test above; a new table is searched like these."""
+    """Checks the search that the test above relies on: a table added later is searched too."""
     word = "kqxprobe"
     store.execute("create schema later")
     columns = {

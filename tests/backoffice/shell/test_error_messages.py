@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 
 def sentences() -> list[str]:
-    """Returns every message that a domain file raises, with 7 for each value."""
+    """Returns every message that a domain file raises, with 7 in place of each value."""
     found: list[str] = []
     for path in sorted(
         [

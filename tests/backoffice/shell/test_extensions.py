@@ -1,4 +1,4 @@
-"""Declarations of sections that contradict each other end the start with an error that names them."""
+"""Sections whose declarations contradict each other prevent the start with an error that names them."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ CHUNK = b"x" * 65_536
 
 
 class Client:
-    """Acts as the server of the layer: sends body messages and records the response."""
+    """Acts as the ASGI server of `request_limits.Limit`: sends body messages and records the response."""
 
     def __init__(self, chunks: Iterator[bytes], *headers: tuple[bytes, bytes], path: str = "/livez") -> None:
         self.scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}

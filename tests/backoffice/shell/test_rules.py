@@ -169,7 +169,7 @@ def test_patch_accepts_a_reason(manager: api_client.Caller) -> None:
 
 
 def test_critical_edit_without_a_reason_is_rejected_and_not_filed(manager: api_client.Caller) -> None:
-    """It is filed neither as a conflict nor for its age, because nobody can add the reason there."""
+    """The edit is filed neither as a conflict nor as too old: nobody could add the reason in the inbox."""
     key = factories.user(plan="free")
     factories.update(key, plan="enterprise")
     edit = {"type": "user.update", "key": str(key), "data": {"plan": "premium"}, "base_version": 1}

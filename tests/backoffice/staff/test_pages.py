@@ -1,4 +1,4 @@
-"""Pages of staff logins: administrators only, nobody locks themselves out, every change is recorded."""
+"""Pages of staff logins: for administrators, who cannot lock themselves out; every change is recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sign-in: limited before a password is hashed, nobody locked out by others, every attempt recorded."""
+"""Sign-in: limited before hashing, known browsers are not locked out by strangers, every attempt is recorded."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_hashing_costs_the_same_for_known_and_unknown_names(agent: Staff, counti
 
 @pytest.mark.django_db(transaction=True)
 def test_many_sign_ins_hash_two_at_a_time_and_hold_no_connection(agent: Staff, counting: type[Counting]) -> None:
-    """Thirty at once with a pool of ten, one in use: none fails, the excess ones get 503 with Retry-After."""
+    """Of thirty sign-ins at once none ends with an error: the excess ones are answered with 503 or 429."""
     counting.hashes = counting.most = counting.held = 0
     counting.go.clear()
     people = 30
@@ -503,7 +503,7 @@ def test_guessable_password_is_refused_everywhere(agent: Staff, password: str, m
 
 
 def test_every_url_of_the_sign_in_page_is_limited(agent: Staff) -> None:
-    """Also for signed-in people and with any query."""
+    """The limit also applies to signed-in people and to URLs with a query string."""
     customer = Staff.objects.create_user("customer", password=PASSWORD)
     client = Client()
     client.force_login(customer)

@@ -72,7 +72,7 @@ def shown(response: Any, status: int, heading: str = "") -> str:
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("addresses", ["backoffice.urls", "tests.backoffice.api_client"])
 def test_page_renders_without_context_and_urls(settings: Any, name: str, addresses: str) -> None:
-    """Django's own handlers render them too, with any URLconf."""
+    """Django's own handlers render these pages too, with any URLconf."""
     api_client.urlpatterns = []  # type: ignore[attr-defined]
     settings.ROOT_URLCONF = addresses
     assert 'href="/admin/"' in render_to_string(f"{name}.html")

@@ -1,4 +1,4 @@
-"""Lists by cursor: complete, stable, with honest counts, and strict about unknown parameters."""
+"""Lists by cursor: complete and stable; counts are exact or marked as estimates; unknown parameters are refused."""
 
 from __future__ import annotations
 

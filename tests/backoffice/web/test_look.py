@@ -140,7 +140,7 @@ def test_javascript_modules_parse() -> None:
 
 
 def test_static_file_is_served_whole_in_ranges_and_with_304(client: Client) -> None:
-    """Not streamed: Django would buffer the stream and log a warning at each start of a server."""
+    """The response is not streamed: under ASGI Django would buffer the stream and warn about that."""
     address, text = static("backoffice/tokens.css"), TOKENS.encode()
     whole = client.get(address)
     assert (whole.status_code, whole.streaming, whole.content) == (200, False, text)

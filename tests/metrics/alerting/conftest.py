@@ -22,7 +22,7 @@ def samples(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Samples]:
 
 @pytest.fixture
 def cpu(samples: Samples) -> str:
-    """A rule: above 80 for 30 s a warning, above 95 for 30 s critical, calm at 70 for 60 s."""
+    """A rule: warning above 80 and critical above 95 for 30 s each, resolved after 60 s at most 70."""
     data: dict[str, Any] = {"title": "CPU", "metric": "cpu.percent", "warn": 80, "critical": 95, "clear": 70}
     in_memory.do("rule.create", "high_cpu", {**data, "for_seconds": 30, "keep_seconds": 60})
     return "high_cpu"

@@ -19,7 +19,7 @@ START = 1_000
 
 @dataclass
 class Moment:
-    """One slot: what was sampled (None: no sampler ran), the rule as it is then, and what a person does after it."""
+    """One slot: its sample, the rule at that time, and the action of a person after the slot."""
 
     slot: int
     sampled: bool
@@ -60,7 +60,7 @@ def random_rule(chance: random.Random) -> Rule:
 
 
 def history(chance: random.Random, length: int) -> Iterator[Moment]:
-    """Regimes of calm, noisy, high and critical values, gaps, dead samplers, edits and acts of people."""
+    """Periods of calm, noisy, high and critical values, gaps, stopped samplers, edits and actions of people."""
     now, version, left, regime = random_rule(chance), 1, 0, "calm"
     for slot in range(START, START + length):
         if left == 0:
@@ -76,7 +76,7 @@ def history(chance: random.Random, length: int) -> Iterator[Moment]:
 
 @dataclass
 class Model:
-    """The alert as its description says, over the whole history."""
+    """The alert as `docs/monitoring.md` describes it, computed from the whole history."""
 
     values: dict[int, float] = field(default_factory=dict)
     sampled: set[int] = field(default_factory=set)
@@ -157,7 +157,7 @@ class Model:
         return next(level for level in levels if level is not None)
 
     def _span(self, slot: int, seconds: int) -> tuple[list[float], int]:
-        """The values of the last `seconds`, and how many there could be."""
+        """The values of the last `seconds`, and the number of slots in that time."""
         count = max(1, -(-seconds // 5))
         return [self.values[at] for at in range(slot - count + 1, slot + 1) if at in self.values], count
 

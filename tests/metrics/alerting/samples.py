@@ -1,4 +1,4 @@
-"""Samples in memory, in place of the tables of the history: what `windows.register` takes."""
+"""Samples in memory for `windows.register`, in place of the tables of the history."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Samples:
         return results
 
     def skip(self, slots: int) -> None:
-        """Slots in which no sampler ran."""
+        """Advances by some slots in which no sampler ran."""
         self.slot += slots
 
 
 @contextmanager
 def sampled() -> Iterator[Samples]:
-    """Has windows read from memory for the duration of a test."""
+    """Makes windows read these samples until the block ends."""
     before, found = (windows._read, windows._targets), Samples()
     windows.register(found.window, found.targets)
     try:

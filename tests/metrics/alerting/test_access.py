@@ -1,4 +1,4 @@
-"""Who may do what with alerts, rules and silences: by page, API, history, export and socket."""
+"""Permissions for alerts, rules and silences: on pages, in the API, history, exports and sockets."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_socket_follows_alerts_with_the_right_of_the_staff() -> None:
 
 
 def test_export_of_one_person_has_no_alerts(firing: str) -> None:
-    """Alerts are about nobody: their events have no subject, so no export and no erasure touches them."""
+    """Alerts concern no person: their events have no subject, so no export contains and no erasure changes them."""
     from events import types
 
     named = [one for one in types.event_types() if one.name.partition(".")[0] in ("alert", "rule", "silence")]

@@ -1,4 +1,4 @@
-"""Rules judged slot by slot, on the real event store: the public reports, and two evaluators at once."""
+"""Rules judged slot by slot, on the real event store: public bug reports, and several evaluators at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_row_of_an_alert_is_the_folded_stream(samples: Samples, cpu: str) -> Non
 
 
 def test_missing_values_do_not_close_a_firing_alert(samples: Samples, cpu: str) -> None:
-    """grafana#77800: a query that fails now and then makes endless pairs."""
+    """grafana#77800: a query that fails now and then causes endless pairs of firing and resolved messages."""
     samples.tick(METRIC, [96] * 6)
     samples.tick(METRIC, [None if slot % 4 == 0 else 96.0 for slot in range(120)])
     assert history() == ["alert.raised"]
@@ -127,7 +127,7 @@ def test_new_rule_is_pending_until_its_window_is_covered(samples: Samples, cpu: 
 
 
 def test_cause_mutes_the_rules_that_follow_from_it(samples: Samples) -> None:
-    """alertmanager#4064: inhibited alerts notify after a restart. Here nothing is remembered: the question is asked."""
+    """alertmanager#4064: inhibited alerts notify after a restart. Here the causes are read again each time."""
     down = {"title": "Valkey", "metric": "valkey.reachable", "comparison": "below", "warn": 0.5, "for_seconds": 0}
     do("rule.create", "valkey_unreachable", down)
     do("rule.create", "queue_age", {"title": "Queue", "metric": "queue.age", "warn": 60, "for_seconds": 0})

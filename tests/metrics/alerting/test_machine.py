@@ -52,7 +52,7 @@ def judged(moment: Moment, seen: list[Moment]) -> domain.JudgeAlert:
 
 
 def act(person: str, stream: Stream, slot: int, model: Model) -> None:
-    """Has a person do something about the current episode. It is refused exactly when the model is not open."""
+    """Applies an action of a person to stream and model; the stream must refuse exactly what the model forbids."""
     episode = stream.state.episode
     command: Any = {
         "acknowledge": domain.AcknowledgeAlert(
@@ -112,7 +112,7 @@ def _replay(chance: random.Random, seed: int) -> set[str]:
 
 
 def _check_stream(stream: Stream) -> None:
-    """Raised and resolved alternate, episodes count up, no slot decides twice, and a refold gives the same state."""
+    """Checks that raised and resolved alternate, episodes count up, slots ascend and folding gives the same state."""
     ends = [type(e) for e in stream.events if isinstance(e, domain.AlertRaised | domain.AlertResolved)]
     assert all(kind is (domain.AlertResolved if n % 2 else domain.AlertRaised) for n, kind in enumerate(ends))
     raised = [event.episode for event in stream.events if isinstance(event, domain.AlertRaised)]

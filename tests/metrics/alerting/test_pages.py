@@ -96,7 +96,7 @@ def test_alert_without_data_says_since_when(admin: Caller, samples: Samples, cpu
 
 
 def test_firing_alert_without_fresh_values_says_since_when(admin: Caller, samples: Samples, cpu: str) -> None:
-    """grafana#77800: the alert goes on, and its page says that nothing is known since then."""
+    """grafana#77800: the alert stays firing, and its page shows since when there are no values."""
     samples.slot -= 50
     samples.tick(METRIC, [85] * 20 + [None] * 30)
     assert "No data since" in page(admin, "alerts_alert", cpu)

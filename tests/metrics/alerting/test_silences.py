@@ -1,4 +1,4 @@
-"""Silences: once, every day and on weekdays, on the wall clock of their zone."""
+"""Silences: once, every day and on weekdays, by the wall clock of their time zone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def window(**fields: Any) -> Silence:
 
 
 def covered_minutes(silence: Silence, day: str) -> int:
-    """How many minutes of a local day the silence covers."""
+    """Returns the minutes of a local day that the silence covers."""
     start = datetime.fromisoformat(day).replace(tzinfo=PARIS).astimezone(UTC)
     end = (datetime.fromisoformat(day) + timedelta(days=1)).replace(tzinfo=PARIS).astimezone(UTC)
     minutes = int((end - start).total_seconds()) // 60

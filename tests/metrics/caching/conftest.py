@@ -9,7 +9,7 @@ from events import valkey
 
 
 def forget() -> None:
-    """Delete the values of earlier tests: emptied tables are no event that would refuse them."""
+    """Delete the values of earlier tests: no event invalidates them when the tables are emptied."""
     client = valkey.client("background")
     for key in client.scan_iter(f"{settings.REDIS_PREFIX}:figures:*"):
         client.delete(key)

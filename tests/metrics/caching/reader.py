@@ -6,12 +6,16 @@
     seen N          answer once N more reads are done: their numbers, and what was wrong
     burst KEY       N threads read a slow query at once
     block SECONDS   the event loop, and so the follower, does nothing for that time
+
+With PATIENT=1 in the environment it waits up to a minute for Valkey and for other processes, so that it does not load
+a value itself only because the machine is busy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import threading
@@ -23,7 +27,7 @@ import msgspec
 from django.db import connection
 
 from backoffice.sections.users.domain import UserUpdated
-from events import freshness, store, types
+from events import freshness, store, types, valkey
 from metrics import queries
 from metrics.caching import cache
 from metrics.queries import Query, define
@@ -42,7 +46,7 @@ class Admin:
 
 @define
 class Version(Query[int], frozen=True, kw_only=True):
-    """The version of a stream in the log, by its primary index."""
+    """The version of a user's stream, read from the log."""
 
     user: UUID
 
@@ -64,7 +68,7 @@ class Version(Query[int], frozen=True, kw_only=True):
 
 @define
 class Slow(Query[int], frozen=True, kw_only=True):
-    """Takes a while, and counts its loads in a table."""
+    """A query that takes 0.3 seconds and counts its loads in a table."""
 
     key: str
 
@@ -81,7 +85,7 @@ class Slow(Query[int], frozen=True, kw_only=True):
 
 
 class Reader:
-    """Reads and checks. `known` is the newest version that this process has handled for its user."""
+    """Reads a user's version and checks it. `known` is the newest version that this process has handled."""
 
     def __init__(self, user: str) -> None:
         self.stream = f"user-{user}"
@@ -98,7 +102,7 @@ class Reader:
         freshness.LOCAL.touch = touch_and_remember  # type: ignore[method-assign]
 
     def read(self) -> None:
-        """A read never answers less than the process knew before it; after a write, never less than the write."""
+        """Reads for ever; records each answer older than the process knew before, or older than its own write."""
         dice = random.Random()
         while True:
             try:
@@ -115,7 +119,7 @@ class Reader:
                 self.wrong.append(repr(error))
             self.reads += 1
             if dice.random() < 0.05:
-                time.sleep(0.001)  # let the follower have its turn
+                time.sleep(0.001)  # lets the follower run
 
     def report(self) -> dict[str, Any]:
         (own,) = [one for one in queries.report().queries if one.query == self.query.name]
@@ -129,7 +133,13 @@ class Reader:
         }
 
 
+def be_patient() -> None:
+    if os.environ.get("PATIENT"):
+        cache.LEASE_SECONDS = valkey.TIMEOUTS["cache"] = 60.0  # type: ignore[misc]
+
+
 def main(user: str) -> None:
+    be_patient()
     reader = Reader(user)
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()

@@ -39,7 +39,7 @@ class Process:
         self.known.advance(safe)
 
     def ask(self, query: queries.Query[Any], role: str = "admin", reached: int = 0) -> Any:
-        """The decoded value."""
+        """Read a query through the cache; returns the decoded value."""
         return msgspec.json.decode(self.get(query, role, reached).value, type=query.result)
 
     def get(self, query: queries.Query[Any], role: str = "admin", reached: int = 0) -> Entry:
@@ -47,7 +47,7 @@ class Process:
 
 
 def task(load: Callable[[], Any], *tags: str, key: str | None = None, **how: Any) -> cache.Task:
-    """A task of its own, under a new key unless one is given."""
+    """A cache task for this load, under a new key unless one is given."""
     name = key or f"test:{next(_numbers)}:{time.time_ns()}"
     given = {"stats": figures.QueryFigures("test"), "shared": True, **how}
     return cache.Task(name, name, lambda: msgspec.json.encode(load()), slots=freshness.slots(tags), **given)

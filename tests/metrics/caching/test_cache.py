@@ -1,4 +1,4 @@
-"""The three levels: what is refused, what is shared, and one load at a time."""
+"""The three cache levels: refused values, shared values, and one load at a time."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_process_that_knows_more_refuses_the_value_of_one_that_knows_less() -> N
     assert int(two.cache.get(asked).value) == 1
     assert load.calls == 2
     one.follow()
-    assert int(one.cache.get(asked).value) == 1  # as two has stored it
+    assert int(one.cache.get(asked).value) == 1  # the value that `two` stored in Valkey
     assert load.calls == 2
 
 

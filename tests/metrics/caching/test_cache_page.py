@@ -32,7 +32,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Process:
 
 
 def store_report(name: str = "other", *, at: float | None = None, **changes: Any) -> None:
-    """The report of another process, with the cache of this one."""
+    """Store a report of another process, with the cache of this one."""
     shown = msgspec.to_builtins(queries.report()) | changes
     report = msgspec.structs.replace(REPORT, process=name, at=at or time.time(), extra={pages.EXTRA: shown})
     publish.client().set(cluster.report_key(name), msgspec.msgpack.encode(report), ex=10)

@@ -1,4 +1,4 @@
-"""Four web processes with a hub each, a real relay, a real Valkey that fails: no answer is older than its process."""
+"""Four web processes with a relay and a failing Valkey: no answer is older than its process knows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 
 
 class Reader:
-    """One reading process; see `tests.metrics.caching.reader`."""
+    """A process that runs `tests.metrics.caching.reader`."""
 
     def __init__(self, user: str, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -58,7 +58,7 @@ class Reader:
 
 
 def all_of(readers: Sequence[Reader], line: str) -> list[dict[str, Any]]:
-    """Give an order to all, then wait for all."""
+    """Send a line to all readers, then return the answer of each."""
     for reader in readers:
         reader.order(line)
     return [reader.answer() for reader in readers]
@@ -111,7 +111,7 @@ def send(server: Valkey, signum: int) -> None:
 
 
 def test_no_read_is_older_than_what_its_process_knows(server: Valkey, environment: dict[str, str]) -> None:
-    """All write; followers pause; Valkey is flushed, stopped, killed and restored; the relay is killed."""
+    """Meanwhile all write, followers pause, Valkey is flushed, stopped, killed and restored, the relay is killed."""
     relay = start_relay(environment)
     client = redis.Redis.from_url(server.url())
 
@@ -169,7 +169,7 @@ def test_two_hundred_misses_in_four_processes_are_one_load(environment: dict[str
     store.execute("create table loads (key text)")
     relay = start_relay(environment)
     try:
-        with running(environment, str(new_id())) as readers:
+        with running(environment | {"PATIENT": "1"}, str(new_id())) as readers:
             all_of(readers, "trust 1")
             found = all_of(readers, "burst a")
         assert store.query("select count(*) from loads") == [(1,)]

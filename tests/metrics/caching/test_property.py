@@ -1,4 +1,4 @@
-"""Random commands in random processes that lag at random: every read is what the database would answer."""
+"""Random commands in processes that lag at random: no read is older than its process knows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ steps = st.lists(
 
 
 def act(keys: Keys, name: str, number: int) -> int:
-    """Carry out a command; the position of its last event, 0 where it was refused."""
+    """Dispatch a command; returns the position of its last event, 0 if it was refused."""
     data, key, more = ACTIONS[name](keys, number)
     try:
         return commands.dispatch(command(data, key, **more)).position or 0
@@ -73,8 +73,9 @@ def act(keys: Keys, name: str, number: int) -> int:
 @settings(max_examples=1_000 if LONG else 15)
 @given(history=steps)
 def test_cached_answers_are_what_a_fresh_read_answers(history: list[tuple[str, int]]) -> None:
-    """Each answer equals that of the database at some moment not before the newest event that the process knows; with
-    everything handled that is the present one.
+    """Each answer is one that the database gave at or after the newest event that the process knows.
+
+    Once a process has handled everything, its answer is the current one.
     """
     forget()
     keys, processes = Keys(), [simulated.Process() for _ in range(3)]
@@ -113,7 +114,7 @@ def test_cached_answers_are_what_a_fresh_read_answers(history: list[tuple[str, i
 
 
 def test_commands_of_the_property_are_accepted_in_order() -> None:
-    """A property over refusals only would hold for any cache."""
+    """If every command were refused, the property would hold for any cache."""
     keys = Keys()
     refused = [name for name in ACTIONS if not act(keys, name, 0)]
     assert not refused

@@ -1,4 +1,4 @@
-"""The query bus: rights, declarations, names, and the command that refuses values."""
+"""The query bus: rights, declarations, names, and the command that invalidates cached values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLANS = catalogue.UsersByPlan()
 
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> Process:
-    """The process that `queries.ask` reads for."""
+    """A simulated process whose cache `queries.ask` uses."""
     process = Process()
     monkeypatch.setattr(cache, "LOCAL", process.cache)
     return process

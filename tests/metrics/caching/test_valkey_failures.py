@@ -1,4 +1,4 @@
-"""The shared level while Valkey is away, stopped, flushed or restored: slower, never wrong and never an error."""
+"""The shared level while Valkey is unreachable, stopped, flushed or restored: slow, but never wrong or an error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.metrics.caching.simulated import Process, task
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Valkey]:
-    """A Valkey of its own, to break."""
+    """A Valkey for this test alone, which it may stop, flush and kill."""
     started = Valkey(tmp_path, durable=False)
     started.start()
     with override_settings(REDIS_URL=started.url()):
@@ -127,7 +127,7 @@ def test_value_from_an_old_dump_is_refused(server: Valkey) -> None:
     while (found := two.shared.fetch(asked.key, two.known.epoch, 0, shared.new_token(), 0.01)) is None:
         time.sleep(0.01)  # the first call finds its connection closed
     assert isinstance(found, shared.Found)
-    assert found.value == b"0"  # it is there, and a scheme that deletes would believe it
+    assert found.value == b"0"  # the old value is back; a cache that only deletes outdated values would return it
     assert two.cache.get(asked).value == b"1"
     assert (asked.stats.shared, asked.stats.loads) == (0, 3)
 

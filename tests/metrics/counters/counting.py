@@ -39,7 +39,7 @@ def follow(limit: int | None = None) -> None:
 
 
 def declared(**fields: Any) -> subscriptions.Subscription:
-    """The declaration with other values, such as a smaller batch."""
+    """The subscription of the counters with other values, such as a smaller batch."""
     return msgspec.structs.replace(SUBSCRIPTION, **fields)
 
 
@@ -68,12 +68,12 @@ def import_many(form: object, count: int) -> list[uuid.UUID]:
 
 
 def erase(user: uuid.UUID) -> None:
-    """Erase a user; their forms follow."""
+    """Erase a user, and their forms with them."""
     commands.dispatch(factories.command(users.EraseUser(), user, reason="asked for it"))
 
 
 def demand_identity() -> None:
-    """Counters plus the events above their checkpoint are the read tables, to the unit."""
+    """Check that counters plus the events above their checkpoint equal the read tables, to the unit."""
     outcome = reconcile.reconcile()
     assert outcome is not None
     assert (outcome.state, outcome.note, outcome.differences) == ("clean", "", [])
@@ -102,7 +102,7 @@ select day, submissions, timed, case when timed > 0 then seconds end from metric
 
 
 def demand_fresh() -> None:
-    """The counters are what a GROUP BY over the read tables gives now."""
+    """Check that the counters equal a GROUP BY over the current read tables."""
     assert store.query(COUNTED) == store.query(FRESH)
     assert store.query(COUNTED_DAYS) == store.query(FRESH_DAYS)
 
@@ -128,7 +128,7 @@ def ago(**fields: float) -> datetime:
 
 
 def eventually(holds: Callable[[], object], seconds: float = 60) -> bool:
-    """Wait for another thread or process; True as soon as `holds()` does."""
+    """Wait for another thread or process; True as soon as `holds()` does, False after `seconds`."""
     return processes.wait_until(holds, seconds)
 
 
@@ -151,7 +151,7 @@ def park(key: uuid.UUID) -> None:
 
 @contextlib.contextmanager
 def lock_in_another_session(statement: str) -> Iterator[None]:
-    """Take a session lock elsewhere until the block ends."""
+    """Hold a session lock in another session until the block ends; `statement` takes it."""
     with psycopg.connect(**health.parameters(), autocommit=True) as other:
         other.execute(statement)
         yield

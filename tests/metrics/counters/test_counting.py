@@ -70,7 +70,7 @@ def test_old_submission_is_not_recent_and_future_one_is() -> None:
 
 
 def test_sums_of_seconds_cancel_exactly() -> None:
-    """0.1 added and taken back 1,000 times gives 0: binary fractions would leave a rest."""
+    """0.1 added and subtracted 1,000 times gives 0: binary fractions would leave a remainder."""
     form = factories.form()
     moment = counting.now()
     for sign in [1, -1] * 1_000:

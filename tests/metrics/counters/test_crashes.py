@@ -90,7 +90,7 @@ def test_paused_runner_that_lost_its_lease_counts_nothing_twice() -> None:
 
 
 def statements(count: int, key: object) -> int:
-    """Statements of one batch that erases a user with so many forms."""
+    """The number of statements of one batch that erases a user with `count` forms."""
     for _ in range(count):
         counting.import_many(factories.form(key), 2)
     counting.follow()

@@ -65,7 +65,7 @@ class History:
         return self.dice.choice(self.answers) if self.answers else uuid.uuid4()
 
     def moment(self):
-        """Now, years ago, in the future, or within an instant of a window's edge."""
+        """A time: now, years ago, in the future, or within an instant of a window's edge."""
         recent_from, kept_from = applying.windows()
         edge = self.dice.choice([recent_from, kept_from])
         return self.dice.choice(

@@ -31,7 +31,7 @@ def test_before_the_first_event_everything_is_zero_and_every_day_has_a_row() -> 
 
 
 def test_every_day_has_a_row_also_where_clocks_change() -> None:
-    """Metabase#71811: a series in local time skips a day. The session's zone has no part in it."""
+    """Metabase#71811: a series in local time skips a day. Here the time zone of the session does not matter."""
     first, last = counting.now().date().replace(month=3, day=20), counting.now().date().replace(month=11, day=10)
     store.execute("set time zone 'America/New_York'")
     try:

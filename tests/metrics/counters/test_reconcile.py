@@ -1,4 +1,4 @@
-"""A reconciliation finds every difference, also while events wait, and reports it without repairing it."""
+"""Reconciling finds every difference, even with unhandled events, and reports it without repairing it."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_doctor_reports_wrong_numbers_until_they_are_rebuilt(history: tuple) -> 
 
 @pytest.mark.parametrize("name", ["users", "forms", "submissions", "counters"])
 def test_no_swap_happens_inside_the_snapshot_of_a_comparison(name: str) -> None:
-    """After it, names would mean new tables whose rows the snapshot does not see: every number would differ."""
+    """After a swap the names refer to new tables, whose rows the snapshot does not see: every number would differ."""
     counting.receive(factories.form())
     counting.follow()
     with transaction.atomic():

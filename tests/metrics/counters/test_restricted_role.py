@@ -1,4 +1,4 @@
-"""A role that owns no table counts, seeds, moves the windows and compares; it may not rebuild."""
+"""A role that owns no table counts, seeds, moves the windows and compares; it cannot rebuild."""
 
 from __future__ import annotations
 

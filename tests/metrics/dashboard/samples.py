@@ -53,7 +53,7 @@ SHAPES: dict[str, Callable[[int], float]] = {
 
 
 def row(group: str, number: int) -> str:
-    """The values of one group in one slot, as PostgreSQL spells an array; metrics without a shape are missing."""
+    """The values of one group in one slot as a PostgreSQL array literal; null for metrics without a shape."""
     size: int = SIZES[group]  # type: ignore[index]
     values = ["null"] * size
     for name, shape in SHAPES.items():
@@ -63,7 +63,10 @@ def row(group: str, number: int) -> str:
 
 
 def store(query: Callable[..., Any], slots: int = 720, *, until: int = 0, gap: Sequence[int] = ()) -> int:
-    """Store the last slots, up to `until` slots before the present one; returns the newest. `gap`: left out."""
+    """Store the last slots, up to `until` slots before the present one; returns the newest.
+
+    `gap` has the slots to leave out, counted back from the newest.
+    """
     ((present,),) = query(PRESENT)
     for slot in (present - slots, present):
         query(PARTITIONS, slot * 5)

@@ -1,4 +1,4 @@
-"""Pushed values: what changed, once, and only to those who may see the widget."""
+"""Pushed values: each change is sent once, and only to those who may see the widget."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Frames = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def frames() -> Iterator[Frames]:
-    """Returns a function: the frames published for dashboards since its last call, as Valkey delivers them."""
+    """Returns a function that returns the frames published for dashboards since its last call."""
     client = valkey.client("bus")
     listener = client.pubsub(ignore_subscribe_messages=True)
     listener.subscribe(publish.channel())

@@ -1,4 +1,4 @@
-"""Tiles: each asks for its own right and fails alone; layouts keep what they do not know."""
+"""Tiles: each needs its own right and fails alone; layouts keep tiles of unknown kinds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames `metrics.updated`: what they name, at most one a topic and second, and none lost while Valkey is away."""
+"""Frames `metrics.updated`: their keys, at most one per topic and second, none lost while Valkey is unreachable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.metrics.counters import counting
 
 
 class Valkey:
-    """Collects what is sent; `up` is whether it can be reached."""
+    """Collects sent values in place of Valkey; `up` is whether it can be reached."""
 
     def __init__(self) -> None:
         self.sent: list[publish.Value] = []
@@ -32,7 +32,7 @@ class Valkey:
         return self.up
 
     def updates(self) -> Updates:
-        """Those of the process that runs the subscription."""
+        """Returns the updates of the process that runs the subscription."""
         found = Updates(self.send, lambda: self.now)
         found.tick()
         return found
@@ -75,7 +75,7 @@ def test_topic_gets_one_frame_a_second_with_everything_since() -> None:
     assert len(valkey.of("users")) == 2, "nothing waits any more"
 
 
-def test_list_with_many_changed_records_is_told_that_any_may_have() -> None:
+def test_frame_about_too_many_records_of_a_list_names_none() -> None:
     valkey = Valkey()
     valkey.updates().add(changed(*(f"u{number}" for number in range(updates.MAX_KEYS + 1))), 1)
     assert valkey.of("users")[0]["keys"] == []
@@ -132,7 +132,7 @@ def test_process_that_only_replays_pushes_at_once_because_it_never_ticks() -> No
 
 @pytest.fixture
 def valkey(own_database: None, monkeypatch: pytest.MonkeyPatch) -> Valkey:
-    """In place of Valkey, for the subscription of this process; its database is empty."""
+    """Replaces Valkey for the subscription of this process; the log is empty."""
     found = Valkey()
     monkeypatch.setattr(updates, "LOCAL", found.updates())
     return found

@@ -1,4 +1,4 @@
-"""Rows of the read tables for the views, which read nothing else, and another session."""
+"""Writes rows into the read tables that the views read, and opens other sessions."""
 
 from __future__ import annotations
 

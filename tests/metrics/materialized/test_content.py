@@ -29,7 +29,7 @@ def refreshed() -> None:
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_daily_figures_equal_those_computed_by_utc_day(zone: str) -> None:
-    """Instants at midnight of several zones and beside a clock change, seen by a session of any time zone."""
+    """The instants are around midnight in several zones and near clock changes; the session has any time zone."""
     rng = random.Random(zone)
     people = {scenes.user(plan): plan for plan in ("free", "premium", "enterprise") for _ in range(3)}
     created: list[tuple[datetime, object]] = []

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def history(rng: random.Random, count: int) -> None:
-    """Forms and submissions at any time within the last weeks, and what becomes of them."""
+    """Create forms and submissions of the last months, delete some, and correct the time of some."""
     people = [factories.user(plan=rng.choice(["free", "premium"])) for _ in range(3)]
     papers = [_form(rng, rng.choice(people)) for _ in range(3)]
     answers = [_answer(rng, rng.choice(papers)) for _ in range(3)]
@@ -55,7 +55,7 @@ def _answer(rng: random.Random, paper: Any) -> Any:
 
 
 def test_view_equals_counters_that_are_behind() -> None:
-    """Whatever part of the log is counted yet: the events above the checkpoint are folded in the same snapshot."""
+    """The events that are not counted yet are folded in the same snapshot, however many there are."""
     rng = random.Random(1)
     factories.user()
     counting.follow()
@@ -118,7 +118,7 @@ def test_counters_that_have_not_started_give_no_result() -> None:
 
 
 def test_comparison_leaves_no_trace() -> None:
-    """The copies that the events are applied to end with it."""
+    """The temporary copies to which it applies the events are dropped."""
     factories.form()
     counting.follow()
     factories.form()

@@ -35,7 +35,7 @@ def status(view: views.View = views.DAILY) -> Freshness:
 
 
 def older(seconds: int) -> None:
-    """Make all refreshes older."""
+    """Make all refreshes older by some seconds."""
     store.execute(
         """update metrics_view set refreshed_at = refreshed_at - %s * interval '1 second',
                                    checked_at = checked_at - %s * interval '1 second'""",
@@ -345,7 +345,7 @@ def test_beat_runs_the_same_refresh_every_five_minutes() -> None:
 
 
 def test_views_survive_rebuilds_and_are_refreshed_after_them() -> None:
-    """A view names no table, so a swap neither copies it nor breaks it; repaired rows appear with the next refresh."""
+    """A swap neither copies nor breaks a view, which depends on no read table; the next refresh corrects it."""
     factories.form(owner := factories.user(plan="premium"))
     refresh.refresh_all()
     older(refresh.RECENT)
@@ -361,8 +361,8 @@ def test_views_survive_rebuilds_and_are_refreshed_after_them() -> None:
     assert (read.daily().items, read.analytics().items) == (before[0].items, before[1].items)
 
 
-def test_swap_waits_for_a_refresh_that_keeps_the_new_ones_away() -> None:
-    """The swap waits for the lock of the refresh, and no other refresh starts meanwhile."""
+def test_swap_waits_for_a_refresh_and_the_next_refresh_is_busy() -> None:
+    """The swap waits for the advisory lock of the refresh, and no other refresh starts meanwhile."""
     factories.user()
     refresh.refresh(views.DAILY)
     with scenes.session() as refreshing:

@@ -1,4 +1,4 @@
-"""An empty history with the partitions of this moment for every test of this folder that has a database."""
+"""An empty history with the current partitions for every test of this folder that has a database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.metrics.monitoring import slots
 
 @pytest.fixture(autouse=True)
 def _empty_history(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Django does not empty tables without models after a test with real commits."""
+    """Create current partitions; empty the history after real commits, because Django empties only models' tables."""
     marker = request.node.get_closest_marker("django_db")
     if marker is None:
         yield

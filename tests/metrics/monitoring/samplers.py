@@ -73,7 +73,7 @@ def hang(slot: int) -> None:
 
 
 def without_database() -> None:
-    """Tick while nothing listens at the address of the database; prints what watchers learn."""
+    """Tick twice with an unreachable database and once with a reachable one; prints the notices to watchers."""
     from metrics.monitoring import sampling
 
     usual = dict(connection.settings_dict)

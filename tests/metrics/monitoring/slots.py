@@ -1,4 +1,4 @@
-"""Drives the sampler slot by slot, and fills the history with known values."""
+"""Fills the history with known values, rolls it up and empties it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fill(name: str, values: Iterable[tuple[int, float | None]], target: str = ""
 
 
 def roll_up(slot: int) -> None:
-    """Roll everything up that closed before a slot."""
+    """Roll up everything that closed before a slot."""
     before = None
     while before != (before := rollup.checkpoints()):
         rollup.roll_up(slot)

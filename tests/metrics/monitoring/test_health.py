@@ -27,7 +27,7 @@ def status(name: str) -> DependencyStatus:
 
 
 def sample(slot: int, **changed: float | None) -> None:
-    """A sample in which everything works but for these values."""
+    """Store a sample in which everything works except for these values."""
     values = {**GOOD, **{(name.replace("_", ".", 1), ""): value for name, value in changed.items()}}
     tables.create_partitions(slot)
     write.values(slot, values)

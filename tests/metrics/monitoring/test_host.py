@@ -14,7 +14,7 @@ MEMINFO = f"MemTotal: {64 * GIB // 1024} kB\nMemFree: 1024 kB\nMemAvailable: {48
 
 
 class Tree:
-    """A tree of /proc and /sys/fs/cgroup; times are in seconds, and a processor has 100 ticks each."""
+    """A tree of /proc and /sys/fs/cgroup; times are in seconds of 100 ticks each."""
 
     def __init__(self, root: Path) -> None:
         self.paths = Paths(proc=root / "proc", cgroup=root / "cgroup", disk=root / "data" / "none yet")
@@ -28,7 +28,7 @@ class Tree:
         path.write_text(f"{text}\n")
 
     def processors(self, busy: float, total: float) -> None:
-        """Each of sixteen processors has been busy for that many of so many seconds."""
+        """Each of sixteen processors has been busy for `busy` of `total` seconds."""
         row = f"{int(busy * 100)} 0 0 {int((total - busy) * 100)} 0 0 0 0 0 0"
         self.write("proc/stat", "\n".join([f"cpu  {row}", *(f"cpu{n} {row}" for n in SIXTEEN), "intr 1"]))
 

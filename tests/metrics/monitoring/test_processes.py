@@ -51,7 +51,7 @@ def test_histogram_without_requests_has_no_percentile() -> None:
 
 
 def answer(status: int | None, *, path: str = "/admin/", error: BaseException | None = None) -> Counts:
-    """The counts after one request to an application that answers so."""
+    """The counts after one request to an application that answers with this status, or raises this error."""
 
     async def application(_scope: Any, _receive: Any, send: Any) -> None:
         if status is not None:
@@ -332,7 +332,7 @@ def test_fetched_task_that_is_not_acknowledged_counts_as_queued() -> None:
 
 
 def served(folder: Path, days: float) -> tuple[Path, ssl.SSLContext]:
-    """A self-signed certificate for localhost that expires in so many days, and a server's context with it."""
+    """A self-signed certificate for localhost that expires in `days` days, and the TLS context of a server with it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

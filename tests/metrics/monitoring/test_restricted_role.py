@@ -1,4 +1,4 @@
-"""An application whose role owns no table samples, rolls up and drops what has expired; and no more than that."""
+"""An application role that owns no table can sample, roll up and drop expired partitions, and no more."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def attempts(delivery: Delivery) -> list[Attempt]:
 
 
 def pass_time(seconds: float) -> None:
-    """Let time pass for everything that notifications have stored: all its times move into the past."""
+    """Let time pass for notifications: move all times that they have stored into the past."""
     by = timedelta(seconds=seconds)
     store.execute(
         """update metrics_delivery set decided_at = decided_at - %(by)s, due = due - %(by)s,
@@ -99,7 +99,7 @@ def pass_time(seconds: float) -> None:
 
 
 class World:
-    """What the alerts answer to notifications."""
+    """Replaces the rules, silences and alerts that notifications ask."""
 
     def __init__(self) -> None:
         self.rules: dict[str, Rule] = {}
@@ -124,7 +124,7 @@ class World:
         return next((cause for cause in sorted(firing) if rule in self.inhibits.get(cause, ())), "")
 
     def answer(self) -> None:
-        """Has notifications ask this world."""
+        """Makes notifications ask this object."""
         found = sources.SOURCES
         found.rule, found.firing = self.rule, self._firing
         found.silence, found.inhibitor = self.silence, self.inhibitor

@@ -12,7 +12,7 @@ from tests.metrics.notify.receivers import Mailbox, Receiver
 
 @pytest.fixture(autouse=True)
 def world() -> Iterator[alerts.World]:
-    """What the alerts answer; without it, nothing fires and nothing is silenced."""
+    """The alerts that notifications ask; unless a test changes them, nothing fires and nothing is silenced."""
     names = sources.Sources.__struct_fields__
     before = {name: getattr(sources.SOURCES, name) for name in names}
     made = alerts.World()

@@ -1,4 +1,4 @@
-"""Receivers of notifications in this process, on real sockets: HTTP, HTTPS with an own authority, SMTP."""
+"""Receivers of notifications in this process, on real sockets: HTTP, HTTPS with a test authority, SMTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOCAL = ["127.0.0.0/8", "::1/128"]
 
 
 class Received(NamedTuple):
-    """One request."""
+    """A request that a receiver got."""
 
     method: str
     path: str
@@ -38,7 +38,7 @@ class Received(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """How to answer one request. `wait` is waited for before the answer; `hang_up` closes without one."""
+    """An answer to one request, sent once `wait` is set; `hang_up` closes the connection without an answer."""
 
     status: int = 200
     headers: dict[str, str] = {}
@@ -94,7 +94,7 @@ def http(certificate: Path | None = None, host: str = "127.0.0.1") -> Iterator[R
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            """Clients that break off are part of the tests."""
+            """Logs nothing, because clients that disconnect early are part of the tests."""
 
     server = Server(("127.0.0.1", 0), Handler)
     scheme = "http"
@@ -114,7 +114,10 @@ def http(certificate: Path | None = None, host: str = "127.0.0.1") -> Iterator[R
 
 
 def certificates(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
-    """An own authority and a certificate of `name` by it: (file of the authority, file of certificate and key)."""
+    """Create a certificate authority and a certificate for `name` signed by it.
+
+    Returns (file of the authority, file with certificate and key).
+    """
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Test authority")])
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def send_all() -> int:
-    """Send everything, also what waits for the end of a group."""
+    """Send all messages, including those that wait for the end of a group; returns the number sent."""
     sent = sender.send_due()
     alerts.pass_time(61)
     return sent + sender.send_due()

@@ -86,7 +86,7 @@ def test_resolved_goes_to_those_who_were_notified(receiver: Receiver) -> None:
     sender.send_due()
     alerts.channel(url=receiver.url)
     alerts.resolved()
-    alerts.resolved()  # however often it is said
+    alerts.resolved()  # a second event causes no second message
     assert [(one.kind, one.channel_id) for one in alerts.deliveries()] == [("firing", told), ("resolved", told)]
     assert sender.send_due() == 1
     assert [request.json["type"] for request in receiver.requests] == ["alert.firing", "alert.resolved"]
@@ -140,7 +140,7 @@ def test_report_7_slow_failing_receiver_and_two_senders_deliver_once(receiver: R
         receiver.replies = [Reply(500, wait=answer), Reply(500)]
         first = factories.Thread(sender.send_due)
         receiver.arrived.get(timeout=10)
-        alerts.pass_time(61)  # the lease expires while the receiver thinks
+        alerts.pass_time(61)  # the lease expires before the receiver answers
         assert sender.send_due() == 0  # the second sender takes over, and fails too
         receiver.arrived.get(timeout=10)
         answer.set()

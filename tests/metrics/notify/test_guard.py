@@ -1,4 +1,4 @@
-"""Requests to addresses that people enter reach neither the own network nor a second host."""
+"""Requests to URLs that people enter reach neither the server's own network nor a second host."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def test_url_that_may_not_be_requested_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "localhost", "[::1]", "[::]"])
-def test_spellings_of_the_own_machine_are_refused(host: str) -> None:
-    """The resolver knows more spellings than any list: what it answers is checked."""
+def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
+    """The resolver accepts more spellings than any list contains, so the address it returns is checked."""
     with pytest.raises((guard.Refused, guard.Unreachable)):
         guard.request("POST", f"https://{host}/", b"", {})
 
@@ -149,7 +149,7 @@ def test_one_bad_address_among_good_ones_refuses_the_host() -> None:
 
 
 def test_name_is_resolved_once_so_that_rebinding_changes_nothing(settings: Any) -> None:
-    """The second answer of a resolver that an attacker controls would lead elsewhere; nobody asks for it."""
+    """A resolver that an attacker controls would return another address when asked again, so it is asked once."""
     settings.ALERT_ALLOWED_NETWORKS = ["127.0.0.1/32"]
     answers = [["127.0.0.1"], ["127.0.0.2"]]
     asked: list[str] = []
@@ -203,7 +203,7 @@ def test_certificate_must_be_valid_for_the_name(settings: Any, tmp_path: Path) -
 
 
 def test_receiver_that_sends_a_byte_now_and_then_is_cut_off(settings: Any) -> None:
-    """Each byte would restart the timeout of the socket, and keep a sender for ever."""
+    """Each byte would restart the timeout of the socket, and block the sender for ever."""
     settings.ALERT_ALLOWED_NETWORKS = receivers.LOCAL
     pause, ended = threading.Event(), threading.Event()
 

@@ -21,7 +21,7 @@ from tests.metrics.notify.receivers import Receiver
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
 
-# The real sender, which stops for ever at one point and says so.
+# Runs the real sender, which stops for ever when it calls {where}, and prints a line then.
 BEFORE_POST = """
 import django; django.setup()
 import sys, threading
@@ -36,7 +36,7 @@ sender.send_due()
 
 @contextmanager
 def sender_process(where: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that sends, and stops where this function would be called."""
+    """A process that sends notifications, and stops when it calls the function `where`."""
     url = live.database_url(connection.settings_dict["NAME"])
     program = processes.child_command([sys.executable, "-c", BEFORE_POST.format(where=where)])
     environment = os.environ | {
@@ -55,7 +55,7 @@ def sender_process(where: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def killed(where: str) -> None:
-    """Kill a sender with SIGKILL at this point."""
+    """Kill a sender with SIGKILL when it calls the function `where`."""
     with sender_process(where) as process:
         os.kill(process.pid, signal.SIGKILL)
         process.wait(30)
@@ -91,7 +91,7 @@ def test_report_11_killed_after_the_request_is_sent_again_under_one_id(receiver:
 
 
 def test_alert_resolved_after_a_kill_is_reported_as_resolved(receiver: Receiver) -> None:
-    """The receiver may have got the first message; nobody knows."""
+    """The first message may have arrived; the sender cannot know."""
     alerts.channel(url=receiver.url)
     alerts.raised()
     killed("queue.mark")

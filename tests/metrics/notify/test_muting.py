@@ -22,7 +22,7 @@ def kinds(receiver: Receiver) -> list[str]:
 
 
 def tick() -> None:
-    """What a tick does for notifications."""
+    """Do the part of a tick that concerns notifications."""
     sweep.sweep(1)
     sender.send_due()
 
@@ -68,7 +68,7 @@ def test_silenced_alert_that_ends_meanwhile_is_never_reported(receiver: Receiver
 def test_report_15_alert_reported_before_a_maintenance_is_not_reported_again(
     receiver: Receiver, world: alerts.World
 ) -> None:
-    """uptime-kuma#2846: after maintenance it reported again what it had reported before."""
+    """uptime-kuma#2846: after a maintenance window it repeated reports from before the window."""
     alerts.channel(url=receiver.url)
     world.fires("before")
     alerts.raised("before")
@@ -109,7 +109,7 @@ def test_several_muted_messages_of_an_episode_become_one(receiver: Receiver, wor
 def test_report_9_alert_explained_by_another_is_not_reported_after_a_restart(
     receiver: Receiver, world: alerts.World
 ) -> None:
-    """alertmanager#4064: after a restart it did not know yet of the alert that inhibits. Nothing is in memory here."""
+    """alertmanager#4064: after a restart the inhibiting alert was not known yet. Here nothing is kept in memory."""
     alerts.channel(url=receiver.url)
     world.inhibits = {"valkey_unreachable": {"queue_age"}}
     for name in ("valkey_unreachable", "queue_age"):
@@ -125,10 +125,10 @@ def test_report_9_alert_explained_by_another_is_not_reported_after_a_restart(
     assert kinds(receiver)[1:] == ["alert.resolved valkey_unreachable", "alert.firing queue_age"], "it still fires"
 
 
-def test_report_10_reported_alert_gets_its_resolved_in_spite_of_inhibition(
+def test_report_10_reported_alert_is_reported_as_resolved_in_spite_of_inhibition(
     receiver: Receiver, world: alerts.World
 ) -> None:
-    """alertmanager#2754: A notified, then inhibited by B, then resolved: A stayed open in the pager."""
+    """alertmanager#2754: A was reported, then inhibited by B, then resolved, and stayed open at the receiver."""
     alerts.channel(url=receiver.url)
     world.inhibits = {"b": {"a"}}
     world.fires("a")
@@ -250,7 +250,7 @@ PARIS = DailyWindow(start=time(2, 30), end=time(3, 30), zone="Europe/Paris")
 
 
 def covered(window: DailyWindow, first: datetime, minutes: int) -> list[str]:
-    """The UTC times, by quarter of an hour, at which the window covers."""
+    """The UTC times, every quarter of an hour, that the window covers."""
     instants = [first + timedelta(minutes=15 * n) for n in range(minutes // 15)]
     return [f"{at:%d %H:%M}" for at in instants if window.covers(at)]
 
@@ -281,7 +281,7 @@ def test_report_14_window_follows_the_local_clock_across_daylight_saving() -> No
         (datetime(2026, 10, 25, 12, 0, tzinfo=UTC), datetime(2026, 10, 25, 12, 0, tzinfo=UTC)),
     ],
 )
-def test_end_of_a_window_is_where_it_stops_to_cover(at: datetime, end: datetime) -> None:
+def test_end_of_a_window_is_the_first_instant_that_it_does_not_cover(at: datetime, end: datetime) -> None:
     assert PARIS.end_after(at) == end
     assert not PARIS.covers(end)
 

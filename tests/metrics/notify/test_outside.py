@@ -1,4 +1,4 @@
-"""The URLs of the environment: heartbeat, and the fallback for a database that is down."""
+"""Requests to URLs from the environment: the heartbeat, and the fallback while the database is down."""
 
 from __future__ import annotations
 

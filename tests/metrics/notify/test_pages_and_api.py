@@ -1,4 +1,4 @@
-"""Channels and the delivery log: who may do what, and that secrets go in and never come out."""
+"""Channels and the delivery log: permissions, and secrets that no response contains."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_email_channel_is_added_with_its_recipients() -> None:
     assert Channel.objects.get().recipients == ["a@example.org", "b@example.org"]
 
 
-def test_log_tells_what_was_decided_from_what_was_delivered(receiver: Receiver) -> None:
+def test_log_distinguishes_decided_from_delivered(receiver: Receiver) -> None:
     alerts.channel(url=receiver.url)
     receiver.replies = receivers.replies(500)
     alerts.raised()

@@ -19,7 +19,7 @@ TEMPLATES = "admin/backoffice/note_lengths"
 
 
 class Length(msgspec.Struct, frozen=True, kw_only=True):
-    """How many characters the text of a note has."""
+    """The field that the extension adds to a note in the API."""
 
     length: int | UnsetType = UNSET
 

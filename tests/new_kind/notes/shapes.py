@@ -9,7 +9,7 @@ from backoffice.api import shapes
 
 
 class Note(shapes.Shape, frozen=True, kw_only=True):
-    """A note."""
+    """A note in responses of the API."""
 
     id: UUID
     version: int

@@ -158,8 +158,8 @@ export function applyVerdicts(edits, sent, results) {
   return { changed: [...now.values()].filter((edit) => !before.has(edit)), verdicts: verdictsToReport };
 }
 
-/** Rejects an edit together with a predecessor that was saved long ago and is rejected by now: no correction of the
- *  edit in the tray could make it pass. */
+/** Rejects an edit together with a predecessor that was saved long ago and is rejected by now: no correction
+ *  could make it pass. */
 function behindDone(verdict, verdicts, now) {
   const predecessor = verdicts.get(verdict.blocked_by);
   return now.get(verdict.blocked_by)?.state === "done" && predecessor ? { ...predecessor, seq: verdict.seq } : verdict;
@@ -171,7 +171,7 @@ function withVerdict(edit, verdict) {
     const { status, version = null, conflict_id = null, problem: { why = null } = {} } = verdict;
     return { ...after, state: "done", verdict: { status, version, conflict_id, why } };
   }
-  if (verdict.code === "blocked_by") return after; // it waits for its predecessor, which is in the tray now
+  if (verdict.code === "blocked_by") return after; // it waits for its predecessor, which is rejected now
   return refused(after, verdict.code, verdict.problem);
 }
 
@@ -187,7 +187,7 @@ function close(now, stream) {
   for (const edit of chain) if (!edit.closed) now.set(edit.seq, { ...edit, closed: true });
 }
 
-/** After an error that an edit may have caused: one that was sent alone and fails repeatedly goes to the tray. */
+/** After an error that an edit may have caused: one that was sent alone and fails repeatedly is rejected. */
 export function afterServerError(sent, code = "server_error") {
   const [edit, ...more] = sent.filter(({ state }) => state === "waiting");
   if (!edit || more.length) return [];

@@ -282,7 +282,7 @@ class Saver {
     this.form.dispatchEvent(new CustomEvent("queued"));
   }
 
-  /** Keeps unsaved typing; replaces values that went to the inbox or the tray by the value of the server. */
+  /** Keeps unsaved typing; replaces values of edits that conflict or were rejected by the value of the server. */
   #showField(field, seen, versions) {
     const before = seenOf(field);
     const untyped = !differs(kindOf(field), valueOf(field), before);

@@ -29,7 +29,7 @@ SENDERS: Final[Mapping[str, Send]] = {
 
 
 def send(batch: Batch) -> Answer:
-    """Send a batch in the language of its channel. An unforeseen error ends the attempt; its text may hold secrets."""
+    """Send a batch in the language of its channel. An unexpected error is named without its text."""
     try:
         secret = secrets.decrypted(batch.channel.id, batch.channel.secret)
         with translation.override(batch.channel.language):

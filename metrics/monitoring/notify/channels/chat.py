@@ -15,7 +15,7 @@ from metrics.monitoring.notify.secrets import ChannelSecret
 
 
 def send_slack(batch: Batch, secret: ChannelSecret) -> Answer:
-    """An incoming webhook of Slack or Mattermost: ``{"text": …}``."""
+    """Send to an incoming webhook of Slack or Mattermost: ``{"text": …}``."""
     text = messages.text(batch.deliveries)
     lines = [f"*{_escaped(text.subject)}*", *map(_escaped, text.lines)]
     if text.url:
@@ -24,12 +24,12 @@ def send_slack(batch: Batch, secret: ChannelSecret) -> Answer:
 
 
 def _escaped(line: str) -> str:
-    """Slack's three control characters, so that a title cannot mention people or form a link."""
+    """Escape Slack's three control characters, so that a title cannot mention people or form a link."""
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def send_teams(batch: Batch, secret: ChannelSecret) -> Answer:
-    """A webhook of a Teams workflow: an adaptive card."""
+    """Send an adaptive card to the webhook of a Teams workflow."""
     text = messages.text(batch.deliveries)
     blocks: list[dict[str, Any]] = [
         {"type": "TextBlock", "text": text.subject, "weight": "bolder", "size": "medium", "wrap": True},
@@ -48,7 +48,7 @@ def send_teams(batch: Batch, secret: ChannelSecret) -> Answer:
 
 
 def send_ntfy(batch: Batch, secret: ChannelSecret) -> Answer:
-    """A topic of an ntfy server: the last part of the URL. The message is published as JSON to the server."""
+    """Publish to a topic of an ntfy server, as JSON. The topic is the last part of the URL."""
     text = messages.text(batch.deliveries)
     server, _, topic = secret.url.rstrip("/").rpartition("/")
     body: dict[str, Any] = {
@@ -64,7 +64,7 @@ def send_ntfy(batch: Batch, secret: ChannelSecret) -> Answer:
 
 
 def send_matrix(batch: Batch, secret: ChannelSecret) -> Answer:
-    """A message in a Matrix room. The transaction id is the message's id, so the server drops repetitions."""
+    """Send to a Matrix room. The transaction id is the message's id, so the server drops repetitions."""
     text = messages.text(batch.deliveries)
     parts = urlsplit(secret.url)
     room, transaction = quote(secret.room, safe=""), quote(str(batch.message_id), safe="")

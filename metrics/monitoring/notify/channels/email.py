@@ -55,7 +55,7 @@ def send(batch: Batch, _secret: ChannelSecret) -> Answer:
 
 
 def _reason(error: Exception) -> str:
-    """The mail server's status. Its text may quote addresses."""
+    """The mail server's status without its text, which may quote addresses."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = sorted({str(code) for code, _text in error.recipients.values()})
         return f"recipients refused ({', '.join(codes)})"
@@ -65,7 +65,7 @@ def _reason(error: Exception) -> str:
 
 
 def _thread(batch: Batch) -> str:
-    """The id of the conversation: of the episode; of the alerts themselves when they are several."""
+    """The id of the mail conversation, from the episodes of the batch: the same for each message of one episode."""
     names = sorted({f"{one.alert}#{one.episode}" if one.alert else str(one.message_id) for one in batch.deliveries})
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
     return f"<episode-{digest}@{_domain()}>"

@@ -118,7 +118,7 @@ def host_of(url: str) -> str:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a host. Raises `Unreachable`; a resolver that hangs is left behind."""
+    """All addresses of a host. Raises `Unreachable`; the thread of a resolver that hangs is abandoned."""
     found: list[str] = []
     failure: list[OSError] = []
 
@@ -137,7 +137,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def check(address: str, *, plain: bool = False) -> None:
-    """Raises `Refused` for an address that must not be reached; `plain`: without TLS only allowed networks may be."""
+    """Raises `Refused` for an address that must not be reached. `plain`: without TLS, for allowed networks only."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     reached = _reached(ip)
     never = (*METADATA, *_networks(settings.ALERT_DENIED_NETWORKS))
@@ -240,7 +240,7 @@ def request(
             return _exchange(connection, method, parts, body, headers)
         finally:
             connection.close()
-            if deadline.expired:  # whatever a connection that was cut off looked like
+            if deadline.expired:  # the error that the cut connection caused does not matter
                 raise TimeoutError
 
 
@@ -262,7 +262,7 @@ def _connected(addresses: Sequence[str], port: int, deadline: Deadline) -> socke
 
 
 def _over(raw: socket.socket, scheme: str, host: str, port: int, deadline: Deadline) -> http.client.HTTPConnection:
-    """HTTP on a connected socket, with TLS for the name; http.client neither resolves nor connects."""
+    """An HTTP connection on a connected socket, with TLS for the name; http.client neither resolves nor connects."""
     connection = http.client.HTTPConnection(host, port)
     if scheme == "http":
         connection.sock = raw

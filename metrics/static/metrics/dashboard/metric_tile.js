@@ -64,14 +64,14 @@ export class MetricTile {
     if (outcome === "refill") this.#refillLater();
   }
 
-  /** Reads what was missed while the page was paused. */
+  /** Reads the samples that were missed while the page was paused. */
   catchUp() {
     if (!this.live?.live) return;
     this.#series.missAfterLast();
     this.#refillLater();
   }
 
-  /** Draws what has changed since; called at most once a frame, and not while nobody sees it. */
+  /** Draws the changes since the last call; called at most once a frame, and not while the page is hidden. */
   draw() {
     if (!this.#changed) return;
     this.#changed = false;

@@ -35,7 +35,7 @@ function milliseconds(value) {
   return value < 1 ? _("%(n)s ms", { n: Math.round(value * 1000) }) : _("%(n)s s", { n: number(value, 1) });
 }
 
-/** What a chart is drawn in: shares from 0 to 1, milliseconds, seconds or a number; and the factor to get there. */
+/** The unit of a chart (share from 0 to 1, milliseconds, seconds or count), and the factor that converts to it. */
 export function chartUnit(unit, kind) {
   if (unit === "percent") return ["share", 0.01];
   if (unit === "s") return kind === "age" ? ["seconds", 1] : ["milliseconds", 1000];

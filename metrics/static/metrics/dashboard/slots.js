@@ -24,7 +24,7 @@ export class SlotSeries {
   /**
    * Takes the value of a slot (null where it is missing). Returns `append`, `drop` for a slot that is known or older, or
    * `refill` where slots before it were not received: read the history after `refillAfter`, then call `merge`.
-   * `previous` is the slot sampled before this one: slots between the two were not sampled and are no hole.
+   * `previous` is the slot sampled before this one: slots between the two were not sampled and are not missing.
    */
   take(slot, value, previous = slot - 1) {
     if (this.last !== null && slot <= this.last) return "drop";
@@ -120,7 +120,7 @@ function valuesIn(frame) {
   return frame.data.updates ?? [frame];
 }
 
-/** How old the newest sample is: fresh, late (more than three slots) or silent (more than 30 seconds). */
+/** The age of the newest sample: fresh, late (more than three slots) or silent (more than 30 seconds). */
 export function stateOfAge(seconds) {
   if (seconds === null || seconds > 30) return "silent";
   return seconds > 3 * SLOT_SECONDS ? "late" : "fresh";

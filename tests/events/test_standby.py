@@ -184,6 +184,14 @@ def test_first_append_after_a_promotion_is_not_taken_for_an_old_event(primary: P
         assert head.lineage()[old] <= upto
 
 
+def test_log_without_a_checkpoint_is_not_known_at_all(primary: Postgres) -> None:
+    store.execute("truncate events_checkpoint")
+    effects.grow(3)
+    assert head.known() == 0
+    effects.catch_up(effects.subscription(handle=lambda _events: None))
+    assert head.known() == head.safe() > 0
+
+
 def test_second_change_of_epoch_lowers_what_earlier_ones_share(primary: Postgres) -> None:
     upto, earlier = effects.grow(5), str(uuid.uuid4())
     store.execute("insert into events_epoch_history (epoch, upto) values (%s, %s)", (earlier, upto + 50))

@@ -54,7 +54,8 @@ load: $(VENV)/.dev ## the load test; LOAD=--quick is its short form
 	@$(PY) -m benchmarks.load $(LOAD)
 
 LONG_TESTS := $(addprefix tests/events/test_, \
-		interleavings.py model.py crashes.py head.py conflicts.py search.py seals.py) \
+		interleavings.py model.py crashes.py head.py conflicts.py search.py seals.py standby.py) \
+	tests/realtime/test_failover.py \
 	$(addprefix tests/backoffice/, \
 		api/test_fuzz.py api/test_schemathesis.py web/test_hostile_addresses.py api/test_json_everywhere.py imports/test_dialect.py imports/test_rows.py)
 

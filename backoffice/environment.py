@@ -19,12 +19,16 @@ import environ
 import psycopg
 from psycopg import conninfo
 
+from events import valkey_urls
+
 T = TypeVar("T")
 
 # Variables whose values no message may show.
 SECRETS: Final = {
     "DATABASE_URL",
+    "DATABASE_READ_URL",
     "REDIS_URL",
+    "REDIS_QUEUE_URL",
     "SECRET_KEY",
     "PRIVACY_KEYS",
     "EMAIL_URL",
@@ -200,14 +204,17 @@ def folder(name: str, default: Path | None) -> Path | None:
 
 
 def postgres_address(name: str, default: str) -> str:
-    """Reads postgres://user:password@host:5432/name?option=value"""
+    """Reads postgres://user:password@host:5432/name?option=value
+
+    Several hosts, host:5432,host:5432, are tried in turn (`target_session_attrs` of libpq).
+    """
     value = text(name, default)
     if not value:
         return value
     parts = urlsplit(value)
     if parts.scheme not in {"postgres", "postgresql", "psql", "pgsql"}:
         raise ValueError("must be an address such as postgres://user:password@host:5432/name")
-    _check_port(parts)
+    _check_hosts(parts)
     if not parts.path.strip("/"):
         raise ValueError("names no database: postgres://user:password@host:5432/name")
     options = environ.Env.db_url_config(value).get("OPTIONS", {})
@@ -221,11 +228,13 @@ def postgres_address(name: str, default: str) -> str:
 
 
 def valkey_address(name: str, default: str) -> str:
-    """Reads redis://:password@host:6379/0, rediss://… or unix:///path"""
+    """Reads redis://:password@host:6379/0, rediss://…, unix:///path or sentinel://:password@host,host/name"""
     value = text(name, default)
     parts = urlsplit(value)
-    if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("must begin with redis://, rediss:// or unix://")
+    if not value or valkey_urls.sentinels(value):
+        return value
+    if parts.scheme not in valkey_urls.SCHEMES:
+        raise ValueError("must begin with redis://, rediss://, unix:// or sentinel://")
     if parts.scheme == "unix":
         if not parts.path.strip("/"):
             raise ValueError("names no socket: unix:///path/of/the/socket")
@@ -243,6 +252,18 @@ def valkey_address(name: str, default: str) -> str:
         except (TypeError, ValueError, redis.RedisError) as error:
             raise ValueError(f"cannot be read: {error}") from None
     return value
+
+
+def _check_hosts(parts: Any) -> None:
+    """Checks the ports of one host or of several; libpq needs none or one for each."""
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    ports = [urlsplit(f"//{host}") for host in hosts]
+    for host in ports:
+        _check_port(host)
+    if len({host.port is None for host in ports}) > 1:
+        raise ValueError("must have a port for each host, or for none: host:5432,host:5432")
+    if len(hosts) > 1 and not all(host.hostname for host in ports):
+        raise ValueError("has a comma without a host: host:5432,host:5432")
 
 
 def _check_port(parts: Any) -> None:

@@ -31,6 +31,11 @@ from realtime import local_hub
 from realtime import views as realtime_views
 
 DATABASE_SECONDS = 2  # also the shortest connection timeout that libpq observes exactly
+# The connection parameters that say where the database is and how to sign in.
+CONNECTION: tuple[str, ...] = (
+    *("host", "port", "user", "password", "dbname", "service", "target_session_attrs"),
+    *("sslmode", "sslrootcert", "sslcert", "sslkey"),
+)
 APPLIED = "SELECT app, name FROM django_migrations"
 # PostgreSQL answers a new connection, but has none left (for this role).
 NO_CONNECTION_LEFT: Final = re.compile("too many (?:clients|connections)|remaining connection slots")
@@ -199,11 +204,10 @@ def wanted_migrations() -> frozenset[tuple[str, str]]:
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 
-def parameters() -> dict[str, Any]:
+def parameters(alias: str = DEFAULT_DB_ALIAS) -> dict[str, Any]:
     """Returns connection parameters without the pool and with short timeouts, for probes."""
-    given = connections[DEFAULT_DB_ALIAS].get_connection_params()
-    known = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey", "service")
-    return {name: given[name] for name in known if name in given} | {
+    given = connections[alias].get_connection_params()
+    return {name: given[name] for name in CONNECTION if name in given} | {
         "connect_timeout": DATABASE_SECONDS,
         "options": f"-c statement_timeout={DATABASE_SECONDS * 1000}",
         "application_name": "readyz",

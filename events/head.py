@@ -15,6 +15,10 @@ Why H and not least(S, F): a crash can set the sequence back over positions of t
 because only a commit waits until the sequence's step is on disk. A visible row was committed, so all positions at or
 below its own were drawn, are on disk, and are never drawn again. Readers pass a hole at the end of the log with the
 next row.
+
+On a standby none of this is known: it has no locks of open appends, and its sequence may be ahead. There `known` is the
+limit, the highest checkpoint of a subscription. A subscription read up to a head H of the primary, so every event at or
+below H was committed before the checkpoint was, and a standby replays commits in their order.
 """
 
 from __future__ import annotations
@@ -25,13 +29,19 @@ from datetime import datetime
 import msgspec
 
 from events import store
+from events.db import replica
 
 LAST_SQL = "select coalesce(pg_sequence_last_value('events_position_seq'), 0)"
 
 # Steps 1 and 2 in one round trip; events/sql/head.function.sql.
 HEAD_SQL = "select o_last, o_safe from events_head()"
 
+# Without locks and on every server; events/sql/known_head.function.sql.
+KNOWN_SQL = "select events_known_head()"
+
 EPOCH_SQL = "select events_current_epoch()::text"
+
+LINEAGE_SQL = "select epoch::text, upto from events_epoch_history order by ended_at desc limit 1000"
 
 # pg_locks shows the lock of a prepared transaction without a pid, under '-1/' and its number.
 BLAME_SQL = """
@@ -101,8 +111,10 @@ def safe() -> int:
     """The head: the position at or below which no event can still appear; 0 in an empty log.
 
     It is the position of an event, and no position at or below it is issued again. Read it *before* the rows that it
-    limits.
+    limits. Where a standby is read (`events.db.replica`), it is what is known there.
     """
+    if replica.alias() == replica.ALIAS:
+        return known()
     value: int = store.query(HEAD_SQL)[0][1]
     return value
 
@@ -124,6 +136,20 @@ def epoch() -> str:
     """
     value: str = store.query(EPOCH_SQL)[0][0]
     return value
+
+
+def known() -> int:
+    """A position at or below the head, which a standby knows too: up to there the log is complete on this server."""
+    value: int = store.query(KNOWN_SQL)[0][0]
+    return value
+
+
+def lineage() -> dict[str, int]:
+    """The earlier epochs of this log, each with the last position that it shares with the log of today.
+
+    A reader of such an epoch that has not read further continues as a reader of the current one.
+    """
+    return dict(store.query(LINEAGE_SQL))
 
 
 def holders() -> list[Holder]:

@@ -17,7 +17,7 @@ import msgspec
 from django.db import connection
 
 from events import context, decoding, encoding, errors, extension, notifications, strict_json, types
-from events.db import arrays, pipeline
+from events.db import arrays, pipeline, replica
 from events.privacy import encryption, key_witness, subject_keys
 from events.types import Event, RecordedEvent
 
@@ -172,7 +172,9 @@ def _notify_once_committed(pending: pipeline.PendingRows) -> None:
 
 
 def _notify(pending: pipeline.PendingRows) -> None:
-    notifications.notify(max(row[2] for row in pending.rows))
+    position = max(row[2] for row in pending.rows)
+    notifications.notify(position)
+    replica.show(position)
 
 
 def _statement(

@@ -32,6 +32,7 @@ RANGE_PARAMETERS: Final = (
 class UserMetrics(views.View):
     """Users by plan and month of sign-up, from a view that is refreshed every five minutes."""
 
+    reads_standby = True
     operations = {
         "GET": openapi.Operation(
             id="read_user_metrics",
@@ -54,6 +55,7 @@ class UserMetrics(views.View):
 class FormMetrics(views.View):
     """Forms, their owners and submissions of every day of a range."""
 
+    reads_standby = True
     operations = {
         "GET": openapi.Operation(
             id="read_form_metrics",

@@ -58,7 +58,9 @@ EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
         user=frames.Person("7", "Ada Lovelace"),
         limits=frames.ClientLimits(65_536, 20.0, 200, frames.Credit(512, 262_144, 64, 65_536), 500, 20_000),
     ),
-    frames.Subscribed(id=1, topics=["users"], denied=[frames.Denied("settings", "forbidden")], position=1042),
+    frames.Subscribed(
+        id=1, topics=["users"], denied=[frames.Denied("settings", "forbidden")], position=1042, epoch=_EPOCH
+    ),
     frames.Unsubscribed(id=2, topics=["users"]),
     frames.EventFrame(
         topics=["users"],
@@ -86,7 +88,7 @@ EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
     ),
     frames.PresenceFrame(topic="users", joined=[_ADA]),
     frames.Reset(topics=["users"], reason="too_old", epoch=_EPOCH, position=99_000),
-    frames.Ping(n=3, position=1042),
+    frames.Ping(n=3, position=1042, epoch=_EPOCH),
     frames.Goodbye(code=frames.GOING_AWAY, reason="server restarts", retry_ms=1200),
     frames.Error(id=4, code="unknown_type", detail="Invalid value 'sing' - at `$.type`"),
 )

@@ -136,13 +136,22 @@ class CatchUp:
             return
         names = sorted(behind.names)
         position = self._follower.position
-        socket.send_frame(frames.Subscribed(id=behind.request, topics=names, denied=behind.denied, position=position))
+        socket.send_frame(
+            frames.Subscribed(
+                id=behind.request, topics=names, denied=behind.denied, position=position, epoch=self._follower.epoch
+            )
+        )
         for name in names:
             present = self._presence_of(name)
             if present.full:
                 socket.send_frame(present)
 
     # -- resets ------------------------------------------------------------------------------------------------------
+
+    def give_up_beyond(self, socket: sockets.Socket, position: int) -> None:
+        """Reset the names whose catch-up starts beyond a position: the history lacks what their client has read."""
+        for behind in [one for one in socket.behind if one.position > position]:
+            self._give_up(socket, behind, "epoch")
 
     def _give_up(self, socket: sockets.Socket, behind: sockets.Behind, reason: str) -> None:
         """Reset the names of a `Behind` record instead of replaying; its request is still answered."""

@@ -77,6 +77,7 @@ class Client:
         self._origin = Origin(origin) if origin else None
         self._acknowledge = acknowledge
         self._wanted: dict[str, int | None] = dict(self.positions)  # positions received, including items still queued
+        self._earlier: dict[str, str] = {}  # topics whose positions belong to an earlier history
         self._following: set[str] = set()  # confirmed on this connection
         self._connection: ws.ClientConnection | None = None
         self._items: asyncio.Queue[Item | Exception] = asyncio.Queue(MAX_QUEUED)
@@ -102,6 +103,7 @@ class Client:
         for name in names:
             if since is not None:
                 self._wanted[name], self.epoch = since.position, since.epoch
+                self._earlier.pop(name, None)
             else:
                 self._wanted.setdefault(name, None)
         await self._ask(names)
@@ -227,7 +229,7 @@ class Client:
         match frame:
             case frames.Subscribed():
                 assert self.welcome is not None
-                self.epoch = self.welcome.epoch if self.epoch is None else self.epoch
+                self._continue_as(frame.epoch or self.epoch or self.welcome.epoch, frame.topics)
                 self._following.update(frame.topics)
                 self._wanted.update(dict.fromkeys(frame.topics, frame.position))
                 for denied in frame.denied:
@@ -235,16 +237,28 @@ class Client:
                 await self._items.put(frame)
             case frames.Ping():
                 await connection.send(frames.encode(frames.Pong(n=frame.n)))
+                if frame.epoch:
+                    self._continue_as(frame.epoch, self._following)
                 self._complete(frame.position)
             case frames.Reset():
-                self.epoch = frame.epoch
+                self._continue_as(frame.epoch, frame.topics)
                 for name in frame.topics:
                     self._wanted.pop(name, None)
+                    self._earlier.pop(name, None)
                 await self._items.put(frame)
             case frames.Goodbye():
                 self.goodbye = frame
             case frames.Ephemeral() | frames.PresenceFrame():
                 await self._items.put(frame)
+
+    def _continue_as(self, epoch: str, names: Iterable[str]) -> None:
+        """The positions of these topics belong to `epoch` from now on, those of others still to an earlier one."""
+        if self.epoch is not None and epoch != self.epoch:
+            for name in self._wanted:
+                self._earlier.setdefault(name, self.epoch)
+        self.epoch = epoch
+        for name in names:
+            self._earlier.pop(name, None)
 
     def _complete(self, position: int) -> None:
         """Record that every followed topic is complete up to `position`, even without events."""
@@ -257,14 +271,13 @@ class Client:
         """Subscribe, with one frame per starting position."""
         if self._connection is None:
             return
-        by_position: dict[int | None, list[str]] = {}
+        groups: dict[frames.Since | None, list[str]] = {}
         for name in names:
-            by_position.setdefault(self._wanted.get(name), []).append(name)
-        for position, group in by_position.items():
+            position, epoch = self._wanted.get(name), self._earlier.get(name, self.epoch)
+            since = None if position is None or epoch is None else frames.Since(epoch, position)
+            groups.setdefault(since, []).append(name)
+        for since, group in groups.items():
             self._requests += 1
-            since = None
-            if position is not None and self.epoch is not None:
-                since = frames.Since(self.epoch, position)
             await self.send(frames.Subscribe(id=self._requests, topics=group, since=since))
 
 

@@ -37,7 +37,8 @@ STORE_PAUSE: Final = 5.0
 class Follower:
     """Follows the log. For each event it calls `before` and then `deliver`, within one turn of the event loop.
 
-    `on_rewind` is called with a reason when the log was restored to an earlier point or belongs to another history.
+    `on_continue` is called when the history has a new name and this process has followed nothing that it lacks, with
+    the last position that is shared. `on_rewind` is called with a reason when the log lacks what was followed.
     `relay_reachable` returns whether messages of the relay can arrive at all.
     """
 
@@ -48,13 +49,16 @@ class Follower:
         *,
         before: Callable[[types.RecordedEvent], None],
         deliver: Callable[[encoding.EncodedEvent], None],
+        on_continue: Callable[[int], None],
         on_rewind: Callable[[str], None],
         relay_reachable: Callable[[], bool],
     ) -> None:
         self._limits, self._log = limits, reader
         self._before, self._deliver, self._on_rewind = before, deliver, on_rewind
+        self._on_continue = on_continue
         self._relay_reachable = relay_reachable
         self.epoch = ""
+        self.lineage: dict[str, int] = {}  # earlier epochs, and the last position of each that the log still has
         self.position = 0
         self.ring = encoding.Ring(limits.ring_events, limits.ring_bytes)
         self._lags = prometheus.Recent(LAG_SECONDS, LAGS)
@@ -196,9 +200,13 @@ class Follower:
         before = self.position  # a batch may move it during the query
         begun = time.monotonic()
         head = await self._log.head()
+        if head.epoch != self.epoch:
+            self.lineage = await self._log.lineage()
         self._last_assigned = head.last
         if not self.ready.is_set():
             self._start_at(head)
+        elif head.epoch != self.epoch and self.position <= min(self.lineage.get(self.epoch, -1), head.last):
+            self._continue_as(head)
         elif head.epoch != self.epoch or head.last < before:
             self._restart_at(head)
         while self.position < head.safe:
@@ -215,6 +223,25 @@ class Follower:
         self.position = max(0, head.safe - self._limits.ring_events)
         self.ring.restart(self.position)
         freshness.LOCAL.start(self.epoch, self.position)
+
+    def _continue_as(self, head: log_reader.Head) -> None:
+        """Switch to another name of the history, of which everything that was followed is part: nobody reloads."""
+        shared = self.lineage[self.epoch]
+        logger.warning("the history %s continues as %s, from position %d", self.epoch, head.epoch, shared)
+        self.epoch, self._announced, self._beacon = head.epoch, self.position, (0, freshness.NEVER)
+        freshness.LOCAL.restart(self.epoch, self.position)
+        self._on_continue(shared)
+
+    def shares(self, epoch: str, position: int) -> bool:
+        """Whether a client at that position of that history has read nothing that this history lacks."""
+        return epoch == self.epoch or position <= self.lineage.get(epoch, -1)
+
+    async def refresh(self) -> None:
+        """Wait for a read of the store that began after the call."""
+        begun = self._fills
+        while self._fills < begun + 2:
+            self.request_fill()
+            await self.wait_for_change()
 
     def _restart_at(self, head: log_reader.Head) -> None:
         """Switch to another history of the log. Its positions may have been assigned twice, so every client reloads."""

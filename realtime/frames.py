@@ -140,12 +140,17 @@ class Denied(msgspec.Struct, frozen=True):
 
 
 class Subscribed(_Frame, frozen=True, tag="subscribed", omit_defaults=False):
-    """Sent after the catch-up: the client has every event of these topics up to `position`, and follows live."""
+    """Sent after the catch-up: the client has every event of these topics up to `position`, and follows live.
+
+    `epoch` is the history that the position belongs to. It may differ from that of the request: the client had read
+    nothing that the earlier history does not share with this one.
+    """
 
     id: RequestId
     topics: list[str]
     denied: list[Denied]
     position: Position
+    epoch: str = ""
 
 
 class Unsubscribed(_Frame, frozen=True, tag="unsubscribed"):
@@ -221,10 +226,11 @@ class Reset(_Frame, frozen=True, tag="reset"):
 
 
 class Ping(_Frame, frozen=True, tag="ping"):
-    """Answer with `pong`. Every followed topic is complete up to `position`."""
+    """Answer with `pong`. Every followed topic is complete up to `position` of the history `epoch`."""
 
     n: int
     position: Position
+    epoch: str = ""
 
 
 class Goodbye(_Frame, frozen=True, tag="goodbye"):

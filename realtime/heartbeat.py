@@ -19,26 +19,30 @@ class Heartbeat:
     ) -> None:
         self._limits, self._close, self._recheck = limits, close, recheck
 
-    def check(self, socket: sockets.Socket, now: float, position: int) -> None:
+    def check(self, socket: sockets.Socket, now: float, position: int, epoch: str) -> None:
         """Close a socket that makes no progress, ping one that is due, recheck an identity that is due.
 
-        `now` is the loop's clock, `position` the hub's position.
+        `now` is the loop's clock, `position` and `epoch` are the hub's.
         """
         if not socket.open:
             return
         if socket.stalled_since is not None and now - socket.stalled_since > self._limits.slow_after:
             self._close(socket, frames.SLOW, "slow reader")
         elif now - socket.pinged_at >= self._limits.heartbeat_ms / 1000:
-            self._ping(socket, now, position)
+            self._ping(socket, now, position, epoch)
         if socket.open and socket.recheck_task is None and now >= socket.recheck_at:
             socket.schedule_recheck()
             self._recheck(socket)
 
-    def _ping(self, socket: sockets.Socket, now: float, position: int) -> None:
+    def _ping(self, socket: sockets.Socket, now: float, position: int, epoch: str) -> None:
         if socket.pong_number < socket.ping_number:
             self._close(socket, frames.SLOW, "no answer to ping")
             return
-        socket.pinged_at = now
         socket.ping_number += 1
+        self.announce(socket, now, position, epoch)
+
+    def announce(self, socket: sockets.Socket, now: float, position: int, epoch: str) -> None:
+        """Send a ping under the last number: also before the last one is answered."""
+        socket.pinged_at = now
         complete = min((behind.position for behind in socket.behind), default=position)
-        socket.send_frame(frames.Ping(n=socket.ping_number, position=min(complete, position)))
+        socket.send_frame(frames.Ping(n=socket.ping_number, position=min(complete, position), epoch=epoch))

@@ -53,12 +53,14 @@ class Hub:
         self.draining = False
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: set[asyncio.Task[None]] = set()  # subscriptions from a history that is not known yet
         self._index = topic_index.TopicIndex()
         self.follower = follower.Follower(
             self.limits,
             self.log,
             before=self._revoke,
             deliver=self._deliver,
+            on_continue=self._continue_all,
             on_rewind=self._reset_all,
             relay_reachable=self._relay_reachable,
         )
@@ -121,9 +123,10 @@ class Hub:
         self.draining = True
         closing = [self.close_socket(s, frames.GOING_AWAY, "server stops") for s in list(self.sockets.values())]
         await asyncio.gather(*(task for task in closing if task is not None), return_exceptions=True)
-        for task in self._tasks:
+        running = [*self._tasks, *self._waiting]
+        for task in running:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         self._tasks.clear()
         freshness.LOCAL.disconnect()
         await self.log.close()
@@ -278,17 +281,32 @@ class Hub:
         return socket.close_soon(code, reason, retry_ms)
 
     def subscribe(self, socket: sockets.Socket, wanted: frames.Subscribe) -> None:
+        """Follow topics; a history that this process does not know may be newer, so it reads the store first."""
+        since = wanted.since
+        if since is None or since.epoch == self.epoch or since.epoch in self.follower.lineage:
+            self._subscribe(socket, wanted)
+        else:
+            task = self._loop.create_task(self._subscribe_when_known(socket, wanted))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+
+    async def _subscribe_when_known(self, socket: sockets.Socket, wanted: frames.Subscribe) -> None:
+        await self.follower.refresh()
+        if socket.open:
+            self._subscribe(socket, wanted)
+
+    def _subscribe(self, socket: sockets.Socket, wanted: frames.Subscribe) -> None:
         """Follow topics, within one turn:
 
         1  separate the topics that do not exist or are not allowed
-        2  a position of another history: reset
+        2  a position of another history, which has events that this one lacks: reset
         3  the rest starts behind, at the client's position or at the hub's, and catches up (`catch_up`)
 
         The answer `subscribed` is sent once the names are live.
         """
         granted, denied = grants.decide_all(socket, wanted.topics, self.limits.topics)
         self._index.unfollow(socket, granted.keys() & socket.grants.keys())
-        if wanted.since is not None and wanted.since.epoch != self.epoch:
+        if wanted.since is not None and not self.follower.shares(wanted.since.epoch, wanted.since.position):
             self.catch_up.send_reset(socket, set(granted), "epoch")
             granted = {}
         self._index.follow(socket, granted)
@@ -309,6 +327,12 @@ class Hub:
         if not self.presence.set_state(socket.id, socket.identity.person, socket.identity.name, wanted):
             return "presence_limit"
         return None
+
+    def _continue_all(self, shared: int) -> None:
+        """The history has a new name; every client up to `shared` continues in it."""
+        for socket in list(self.sockets.values()):
+            self.catch_up.give_up_beyond(socket, shared)
+            self.heartbeat.announce(socket, self._loop.time(), self.position, self.epoch)
 
     def _reset_all(self, reason: str) -> None:
         for socket in list(self.sockets.values()):
@@ -369,7 +393,7 @@ class Hub:
         behind = 0
         for socket in list(self.sockets.values()):
             behind += bool(socket.behind)
-            self.heartbeat.check(socket, now, self.position)
+            self.heartbeat.check(socket, now, self.position, self.epoch)
         prometheus.SOCKETS.set(len(self.sockets))
         prometheus.BEHIND.set(behind)
         prometheus.POSITION.set(self.position)

@@ -80,6 +80,14 @@ class LogReader:
 
         return await self.query(read)
 
+    async def lineage(self) -> dict[str, int]:
+        """The earlier epochs of the log and the last position of each that it still has; see `events.head.lineage`."""
+
+        async def read(connection: Connection) -> dict[str, int]:
+            return dict(await (await connection.execute(head.LINEAGE_SQL)).fetchall())
+
+        return await self.query(read)
+
     async def read(self, after: int, upto: int, limit: int) -> list[types.RecordedEvent]:
         """Events in (after, upto] in position order, at most `limit`. Raises `Archived` where they begin in a file."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from events import head, types
+from events import types, witness
 from events.subscriptions import checkpoints
 from events.subscriptions import runner as subscriptions
 from realtime import publish
@@ -27,8 +27,8 @@ def publish_batch(lease: checkpoints.Lease, events: Sequence[types.RecordedEvent
 
 
 def beacon(position: int) -> None:
-    """Publish that the relay is alive and that the log is readable up to `position`."""
-    publish.send(publish.Beacon(epoch=head.epoch(), head=position))
+    """Publish that the relay is alive and that the log is readable up to `position`, after a look at the witness."""
+    publish.send(publish.Beacon(epoch=witness.observe(position), head=position))
 
 
 SUBSCRIPTION: Final = subscriptions.Subscription(

@@ -54,6 +54,8 @@ def copy_database(template: str, name: str) -> None:
     command = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
     with _maintenance() as connection:
         connection.execute(command)
+    with psycopg.connect(database_url(name), autocommit=True) as connection:  # else the first append would draw it
+        connection.execute("select events_current_epoch()")
 
 
 def drop_database(name: str) -> None:

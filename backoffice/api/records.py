@@ -41,6 +41,7 @@ def visible(kind: Kind, request: Request) -> tuple[str, ...]:
 class RecordList(views.View):
     """Lists records in pages."""
 
+    reads_standby = True
     kind: ClassVar[Kind]
 
     def feeding(self) -> Sequence[str]:

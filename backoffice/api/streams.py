@@ -37,6 +37,7 @@ STREAM_NAME = openapi.in_path("stream", "A record's stream, such as `user-<id>` 
 class Events(views.View):
     """Reads the log in global order; polling misses no event."""
 
+    reads_standby = True
     operations = {
         "GET": openapi.Operation(
             id="read_events",
@@ -98,6 +99,7 @@ def _types(request: Request) -> list[str] | None:
 class Stream(views.View):
     """Reads the events of one record."""
 
+    reads_standby = True
     operations = {
         "GET": openapi.Operation(
             id="read_stream",
@@ -123,6 +125,7 @@ class Stream(views.View):
 class State(views.View):
     """Reads a record at a version or time."""
 
+    reads_standby = True
     operations = {
         "GET": openapi.Operation(
             id="read_state",

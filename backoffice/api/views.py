@@ -10,11 +10,13 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from backoffice import access_log, models
+from backoffice import access_log, models, standby
 from backoffice.api import openapi, problems, throttling
 from events import context, head
+from events.db import replica
 from events.privacy import encryption
 from events.subscriptions import progress
 
@@ -31,13 +33,41 @@ class View(APIView):
     # Subscriptions that update the tables this view reads. Inline read tables need none: they are written in the
     # command's own transaction, so they are current as soon as the command is answered.
     fed_by: ClassVar[tuple[str, ...]] = ()
+    # Whether a standby may be read, for callers that say which position they have seen.
+    reads_standby: ClassVar[bool] = False
+    may_use_standby, on_standby = True, False
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        with contextlib.ExitStack() as self.acting:
-            response = super().dispatch(request, *args, **kwargs)
+        response = self._dispatched(request, *args, **kwargs)
+        if response is None:
+            self.may_use_standby = False
+            response = self._dispatched(request, *args, **kwargs)
+        assert response is not None
         response.headers.setdefault("Cache-Control", "private, no-store")
         patch_vary_headers(response, ["Authorization", "Cookie"])
         return response
+
+    def _dispatched(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase | None:
+        """The answer; None where the standby failed it."""
+        self.on_standby = False
+        with contextlib.ExitStack() as self.acting:
+            try:
+                return super().dispatch(request, *args, **kwargs)
+            except Exception as error:
+                if not self._failed_on_standby(error):
+                    raise
+        return None
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if self._failed_on_standby(exc):
+            raise exc
+        return super().handle_exception(exc)
+
+    def _failed_on_standby(self, error: Exception) -> bool:
+        if not self.on_standby or not replica.is_fault(error):
+            return False
+        replica.STANDBY.note_failure(error)
+        return True
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -50,6 +80,9 @@ class View(APIView):
                 detail = f"{name} is there {len(found)} times; send it once."
                 raise problems.malformed(detail, "repeated_parameter", parameter=name)
         self._be_consistent(request)
+        reads = self.reads_standby and self.may_use_standby and request.method in {"GET", "HEAD"}
+        if reads and "consistent" not in request.query_params:
+            self.on_standby = self.acting.enter_context(replica.reading(standby.position_of(request._request)))
 
     def feeding(self) -> Sequence[str]:
         """Returns the subscriptions that ``consistent=1`` waits for."""

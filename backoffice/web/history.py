@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice import access, error_messages
+from backoffice import access, error_messages, standby
 from backoffice.web import diffs, log_position, records, sidebar, timeline
 from backoffice.web.kind_admin import KindAdmin
 from events import errors, snapshots, store, types
@@ -38,6 +38,7 @@ def report_missing_archive(view: View) -> View:
 class HistoryAdmin(KindAdmin):
     """The versions of a record: list, one version, comparison, restore."""
 
+    @standby.reads
     @report_missing_archive
     def history_page(self, request: HttpRequest, key: str) -> HttpResponse:
         """Lists versions, newest first, in pages by `?before=`."""
@@ -60,6 +61,7 @@ class HistoryAdmin(KindAdmin):
         }
         return TemplateResponse(request, "admin/backoffice/history.html", context)
 
+    @standby.reads
     @report_missing_archive
     def version_page(self, request: HttpRequest, key: str, version: int) -> HttpResponse:
         """Shows the record at a version."""
@@ -83,6 +85,7 @@ class HistoryAdmin(KindAdmin):
         }
         return TemplateResponse(request, "admin/backoffice/version.html", context)
 
+    @standby.reads
     @report_missing_archive
     def compare_page(self, request: HttpRequest, key: str) -> HttpResponse:
         """Shows the differences between versions `?a=` and `?b=`."""

@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice import access, extensions, listing, section
+from backoffice import access, extensions, listing, section, standby
 from backoffice.section import Column, Kind
 from backoffice.web import log_position
 from backoffice.web.kind_admin import KindAdmin
@@ -45,6 +45,7 @@ class Menu:
 class ListAdmin(KindAdmin):
     """The list page of a kind of record, and single rows for updating an open page."""
 
+    @standby.reads
     def list_page(self, request: HttpRequest) -> HttpResponse:
         """Renders the list. An invalid parameter is removed by a redirect, with a warning."""
         self.demand(request)
@@ -74,6 +75,7 @@ class ListAdmin(KindAdmin):
         }
         return TemplateResponse(request, "admin/backoffice/list.html", context)
 
+    @standby.reads
     def rows(self, request: HttpRequest) -> HttpResponse:
         """Renders rows by id, for updating an open page.
 

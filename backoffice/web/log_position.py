@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from events import head
+from events.db import replica
 
 
 class Stamp(NamedTuple):
@@ -14,4 +15,6 @@ class Stamp(NamedTuple):
 
 def now() -> Stamp:
     """Returns epoch and position. Call it *before* reading the rows: an event in between is sent twice, never lost."""
-    return Stamp(head.epoch(), head.safe())
+    stamp = Stamp(head.epoch(), head.safe())
+    replica.show(stamp.position)
+    return stamp

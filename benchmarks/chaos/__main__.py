@@ -12,6 +12,8 @@ and some thirty clients keep a log each. Then every log is compared with the sto
     alerts      each was raised, notified and resolved once; every message arrived, under one id (see `alerts.py`)
     counted     the counters have followed, and `reconcile_counters --all` finds no difference to the read tables
 
+`--from COMMIT` rolls instead: the processes of that commit run on the migrated schema and are replaced one at a time.
+
 Exit code 1 on any violation. Needs a POSIX system; restarts keep ports, so clients reconnect by themselves.
 """
 
@@ -23,6 +25,7 @@ import contextlib
 import dataclasses
 import functools
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,7 +39,7 @@ sys.path.insert(0, str(PROJECT))
 from benchmarks import harness  # noqa: E402
 from benchmarks.chaos.alerts import Alerts  # noqa: E402
 from benchmarks.chaos.clients import REVOCATIONS, ClientSet, create_clients, revoke  # noqa: E402
-from benchmarks.chaos.faults import FAULTS  # noqa: E402
+from benchmarks.chaos.faults import FAULTS, ROLL  # noqa: E402
 from benchmarks.chaos.oracle import Oracle, counter_errors, presence_errors  # noqa: E402
 from benchmarks.chaos.stack import READY_SECONDS, Stack  # noqa: E402
 from benchmarks.chaos.writers import Writer, create_records, retry_until_answered  # noqa: E402
@@ -69,6 +72,15 @@ class Plan:
         return order
 
 
+@dataclasses.dataclass
+class Roll(Plan):
+    """A deploy: every process is replaced once, in the order of `ROLL`."""
+
+    def faults(self, rng: random.Random) -> list[str]:
+        return list(ROLL)
+
+
+ROLLING = Roll(rounds=1, outage=(0.0, 0.0), rest=(3.0, 4.0), rate=25.0)
 QUICK = Plan(rounds=1, outage=(0.3, 0.9), rest=(0.3, 0.8), rate=25.0)
 FULL = Plan(rounds=2, outage=(1.0, 3.5), rest=(0.5, 2.0), rate=30.0)
 
@@ -83,10 +95,10 @@ async def until(met: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - started
 
 
-async def run_test(seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
+async def run_test(seed: int, plan: Plan, folder: Path, previous: Path | None = None) -> dict[str, Any]:
     """Run the test: 1 start stack and clients  2 connect  3 faults and revocations under load  4 settle  5 compare."""
     rng = random.Random(seed)
-    stack = Stack(folder)
+    stack = Stack(folder, previous)
     try:
         await stack.open()
         stack.alerts = Alerts(lambda work: stack.do(in_thread, work), stack.postgres.url(), seed)
@@ -135,14 +147,15 @@ async def inject_faults(stack: Stack, clients: ClientSet, plan: Plan, rng: rando
     timeline: list[dict[str, Any]] = []
     began = time.monotonic()
     names = plan.faults(rng)
-    due = dict(zip(sorted(rng.sample(range(len(names)), len(REVOCATIONS))), REVOCATIONS, strict=True))
+    revocations = () if isinstance(plan, Roll) else REVOCATIONS
+    due = dict(zip(sorted(rng.sample(range(len(names)), len(revocations))), revocations, strict=True))
     revoking: list[asyncio.Task[None]] = []
     for index, name in enumerate(names):
         if index in due:
             revoking.append(asyncio.create_task(revoke_rights(clients, due[index])))
         fault = {"at": round(time.monotonic() - began, 1), "fault": name, "revoked meanwhile": due.get(index, "")}
         started = time.time()
-        await FAULTS[name](stack, clients, rng, rng.uniform(*plan.outage))
+        await (FAULTS | ROLL)[name](stack, clients, rng, rng.uniform(*plan.outage))
         await asyncio.sleep(rng.uniform(*plan.rest))
         timeline.append(fault | {"from": started, "to": time.time()})
     await asyncio.gather(*revoking)
@@ -245,17 +258,29 @@ def metrics_of(
     }
 
 
+def checked_out(commit: str, to: Path) -> Path:
+    """The code of a commit, in a folder of its own."""
+    to.mkdir()
+    packed = subprocess.run(["git", "archive", commit], cwd=PROJECT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(to)], input=packed, check=True)
+    return to
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="every fault once, briefly (about 25 s)")
     parser.add_argument("--seed", type=int, help="seed of the plan; random when not given, and printed")
+    parser.add_argument("--from", dest="previous", metavar="COMMIT", help="roll from the release of this commit")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     started = time.monotonic()
     print(f"chaos with seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="formease-chaos-") as name:
-        Path(name).chmod(0o711)
-        result = asyncio.run(run_test(seed, QUICK if options.quick else FULL, Path(name)))
+        folder = Path(name)
+        folder.chmod(0o711)
+        previous = checked_out(options.previous, folder / "previous") if options.previous else None
+        plan = ROLLING if previous else QUICK if options.quick else FULL
+        result = asyncio.run(run_test(seed, plan, folder, previous))
     result = {"seed": seed, "seconds": round(time.monotonic() - started, 1)} | result
     harness.table("Faults", result["timeline"])
     harness.table(

@@ -18,6 +18,21 @@ Fault = Callable[[Stack, ClientSet, random.Random, float], Awaitable[None]]
 FAULTS: dict[str, Fault] = {}
 
 
+def replacing(name: str) -> Fault:
+    """A step of a deploy: a process of the previous release is stopped, and one of this release takes its place."""
+
+    async def replace(stack: Stack, _clients: ClientSet, _rng: random.Random, _seconds: float) -> None:
+        stack.processes[name].terminate()
+        await stack.do(stack.processes[name].wait)
+        await stack.do(stack.spawn, name)
+        await stack.do(stack.await_webs)
+
+    return replace
+
+
+ROLL: dict[str, Fault] = {f"{name} replaced": replacing(name) for name in ("web1", "relay1", "web2", "relay2")}
+
+
 def fault(name: str) -> Callable[[Fault], Fault]:
     def add(function: Fault) -> Fault:
         FAULTS[name] = function

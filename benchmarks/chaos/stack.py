@@ -67,11 +67,13 @@ class TcpProxy:
 class Stack:
     """The processes and services, started by one thread that runs until the end.
 
-    On Linux a process ends with the thread that started it.
+    On Linux a process ends with the thread that started it. `previous` is the code of the release before: its schema is
+    created first, its processes run, and then the schema of this release is applied beside them. A process that is
+    spawned again runs this release.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, previous: Path | None = None) -> None:
+        self.folder, self.previous = folder, previous
         self.postgres, self.valkey = Postgres(folder), Valkey(folder)
         self.ports = {name: processes.free_port() for name in ("web1", "web2")}
         self.urls = [f"ws://127.0.0.1:{port}/ws/admin/" for port in self.ports.values()]
@@ -100,10 +102,19 @@ class Stack:
             "LOG_LEVEL": "WARNING",
             "DEBUG": "1",
         }
-        await self.do(prepare)
-        for name in ("web1", "web2", "relay1", "relay2", "sampler"):
-            await self.do(self.spawn, name)
+        names = ("web1", "web2", "relay1", "relay2", "sampler")
+        if self.previous is None:
+            await self.do(prepare)
+        else:
+            await self.do(self.migrate_previous, self.previous)
+        for name in names:
+            await self.do(self.spawn, name, self.previous or PROJECT)
         await self.do(self.await_webs)
+        if self.previous is not None:
+            await self.do(prepare)
+
+    def migrate_previous(self, code: Path) -> None:
+        subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity=0"], cwd=code, check=True)
 
     async def close(self) -> None:
         for process in self.processes.values():
@@ -114,7 +125,7 @@ class Stack:
         await self.do(self.postgres.stop)
         self._executor.shutdown()
 
-    def spawn(self, name: str) -> None:
+    def spawn(self, name: str, code: Path = PROJECT) -> None:
         environment = dict(os.environ)
         if name == "web2":  # it reaches Valkey through the proxy
             parts = urlsplit(environment["REDIS_URL"])
@@ -129,7 +140,7 @@ class Stack:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 processes.child_command([sys.executable, *program], orphan_signal=signal.SIGKILL),
-                cwd=PROJECT,
+                cwd=code,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -149,6 +149,9 @@ async def start_hub() -> Any:
     from realtime import publish as bus
 
     class StaticLog(log_reader.LogReader):
+        async def lineage(self) -> dict[str, int]:
+            return {}
+
         async def head(self) -> log_reader.Head:
             return log_reader.Head("load", own.position, own.position)
 

@@ -26,6 +26,7 @@ PRIVILEGES: Final = {
     "events_archive": "select",
     "events_stream": "select, insert, update",
     "events_epoch": "select, update",
+    "events_epoch_history": "select, insert, update",
     "events_rebuild": "select, update",
     "events_subject_key": "select, insert, update",
     "events_master_key": "select, insert",

@@ -31,7 +31,7 @@ from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 
 from events import errors
-from events.db import adapters, driver_errors, placeholders
+from events.db import adapters, driver_errors, placeholders, replica
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 Rows: TypeAlias = list[Any]
@@ -49,8 +49,8 @@ _Prepared: TypeAlias = tuple[bytes, Sequence[Any] | None, Sequence[pq.Format] | 
 
 
 def query(statement: str, parameters: Parameters = ()) -> Rows:
-    """Run one statement and return its rows as tuples."""
-    return _pipeline().query(statement, parameters)
+    """Run one statement and return its rows as tuples; one that only reads may run on a standby (`replica.reading`)."""
+    return _pipeline(replica.alias()).query(statement, parameters)
 
 
 def execute(statement: str, parameters: Parameters = ()) -> None:
@@ -68,7 +68,7 @@ def together(statements: Sequence[tuple[str, Parameters]]) -> list[Rows]:
     They are not prepared: so a time limit that one of them sets applies to parsing the next ones, which can wait for a
     lock, and statements of many shapes do not crowd out the prepared ones.
     """
-    return _pipeline().together(statements)
+    return _pipeline(replica.alias()).together(statements)
 
 
 class PendingRows:
@@ -206,7 +206,11 @@ class Pipeline:
                     raise
                 return self._rows(self._execute(self._prepared(statement, parameters)))
         except psycopg.Error as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
+
+    def _translated(self, error: psycopg.Error) -> errors.EventsError | psycopg.Error:
+        _forget_broken_connection(self.db)
+        return driver_errors.translate(error)
 
     def _execute(self, prepared: _Prepared) -> pq.abc.PGresult:
         self.pgconn.send_query_prepared(*prepared)
@@ -232,7 +236,7 @@ class Pipeline:
         try:
             prepared = self._prepared(statement, parameters)
         except psycopg.Error as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
         size = sum(map(len, filter(None, prepared[1] or ())))
         if self.queued and (self.queued_bytes + size > MAX_QUEUED_BYTES or len(self.queued) >= MAX_QUEUED):
             self.send()
@@ -254,7 +258,7 @@ class Pipeline:
         try:
             return [self._rows(result) for result in self._run(queued, self.pgconn.send_query_params)]
         except psycopg.Error as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
 
     def send(self) -> None:
         """Send the queue in order and hand out the rows of every statement."""
@@ -266,7 +270,7 @@ class Pipeline:
             for result, pending in zip(self._run(queued), waiting, strict=True):
                 pending.resolve(self._rows(result))
         except psycopg.Error as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
 
     def _clear_queue(self) -> None:
         self.queued, self.pending, self.queued_bytes = [], [], 0
@@ -399,11 +403,11 @@ class Pipeline:
 _local = threading.local()  # `pipeline` while inside `transaction`: Django's look-up takes longer
 
 
-def _pipeline() -> Pipeline:
+def _pipeline(alias: str = DEFAULT_DB_ALIAS) -> Pipeline:
     inside: Pipeline | None = getattr(_local, "pipeline", None)
     if inside is not None:
         return inside
-    db: Any = connections[DEFAULT_DB_ALIAS]
+    db: Any = connections[alias]
     if db.connection is None:
         db.ensure_connection()
     raw = db.connection
@@ -412,8 +416,3 @@ def _pipeline() -> Pipeline:
         pipeline = raw.events_pipeline = Pipeline(db, raw)
     pipeline.db = db  # a pool hands connections from one thread's wrapper to the next one's
     return pipeline
-
-
-def _translated(error: psycopg.Error) -> errors.EventsError | psycopg.Error:
-    _forget_broken_connection(connections[DEFAULT_DB_ALIAS])
-    return driver_errors.translate(error)

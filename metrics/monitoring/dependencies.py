@@ -179,7 +179,7 @@ DEPENDENCIES: Final = (
         label=gettext_lazy("Scheduler"),
         signals=(Signal("beat.age", rule="beat_age"),),
         effect=gettext_lazy("Scheduled tasks do not run. Metrics are sampled by run_subscriptions instead."),
-        remedy=gettext_lazy("Start one scheduler: celery -A backoffice beat."),
+        remedy=gettext_lazy("Start run_subscriptions, which sends them, and look at its log."),
         missing=gettext_lazy("No scheduler has sent a task yet."),
     ),
     Dependency(

@@ -69,7 +69,7 @@ _CLUSTER: Final = (
     Metric("queue.depth", "1", "cluster", _("Queued tasks")),
     Metric("queue.age", "s", "cluster", _("Age of the oldest queued task"), kind="age"),
     Metric("worker.age", "s", "cluster", _("Since a worker finished a task"), kind="age"),
-    Metric("beat.age", "s", "cluster", _("Since beat sent a task"), kind="age"),
+    Metric("beat.age", "s", "cluster", _("Since a scheduled task was sent"), kind="age"),
     Metric("tasks.done", "1", "cluster", _("Tasks"), kind="count"),
     Metric("tasks.failed", "1", "cluster", _("Failed tasks"), kind="count"),
     # -- requests

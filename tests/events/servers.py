@@ -1,19 +1,31 @@
-"""PostgreSQL servers besides the suite's own, for crashes, copies, restores and another version."""
+"""PostgreSQL servers besides the suite's own, for crashes, copies, standbys, restores and another version."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg
+import pytest
 from django.core.management import call_command
 from django.db import connection
 
 from devtools import services
-from devtools.postgres import DATABASE, SUPERUSER, Postgres, postgres_program, version_of
+from devtools.postgres import (
+    DATABASE,
+    SUPERUSER,
+    Postgres,
+    account_for,
+    change_owner,
+    postgres_program,
+    version_of,
+)
+from tests import live
 
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
@@ -43,18 +55,70 @@ def server(name: str, programs: Path | None = None, **settings: str) -> Iterator
 
 
 @contextlib.contextmanager
-def used(postgres: Postgres, database: str = DATABASE) -> Iterator[None]:
-    """Within this context all database access of this process uses that server."""
+def copy(name: str, of: str | None = None, *, standby: bool = False, **settings: str) -> Iterator[Postgres]:
+    """A copy of a running server's files, by default of the suite's own: a server of its own, or its standby."""
+    url = of or live.database_url("postgres")
+    allow_replication(url)
+    folder = Path(os.environ["DATA_DIR"]) / name
+    folder.mkdir()
+    # A checkpoint, as each copy makes one, must not remove what a slow standby still has to read.
+    given = {"synchronous_commit": "on", "wal_keep_size": "256MB", **settings}
+    postgres = Postgres(folder, durable=False, settings=given)
+    account = account_for(postgres.cluster, postgres.program)
+    program = postgres.program.with_name("pg_basebackup")
+    backup = [str(program), f"--pgdata={postgres.cluster}", f"--dbname={url}", "--checkpoint=fast", "--no-sync"]
+    try:
+        run(*backup, *(["--write-recovery-conf"] if standby else []))
+        for path in (postgres.cluster, *postgres.cluster.rglob("*")):
+            change_owner(path, account)
+        postgres.start()
+        yield postgres
+    finally:
+        postgres.stop()
+        shutil.rmtree(folder)
+
+
+def allow_replication(url: str) -> None:
+    """Allow this user, and the one that runs the servers, to copy a server of ours; skips the test for another one."""
+    with psycopg.connect(url, autocommit=True) as session:
+        hba, ident = (Path(session.execute(f"show {name}_file").fetchone()[0]) for name in ("hba", "ident"))
+        if not os.access(hba, os.W_OK):
+            pytest.skip("DATABASE_URL names a server that is not ours to copy")
+        for path, line in (
+            (hba, "local replication all peer map=owner\n"),
+            (ident, f'owner "{hba.owner()}" {SUPERUSER}\n'),
+        ):
+            if line not in path.read_text():
+                with path.open("a") as file:
+                    file.write(line)
+        session.execute("select pg_reload_conf()")
+
+
+def run(*command: object) -> None:
+    done = subprocess.run(
+        [str(part) for part in command], check=False, capture_output=True, text=True, env=os.environ | {"TZ": "UTC"}
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def used(*servers: Postgres, database: str = DATABASE) -> Iterator[None]:
+    """Within this context all database access of this process uses that server; of several, the primary."""
     settings = connection.settings_dict
-    kept = {name: settings[name] for name in ("NAME", "HOST", "USER", "PORT", "PASSWORD")}
-    sockets = parse_qs(urlsplit(postgres.url()).query)["host"][0]
+    kept = {name: settings[name] for name in ("NAME", "HOST", "USER", "PORT", "PASSWORD", "OPTIONS")}
+    hosts = ",".join(host_of(postgres) for postgres in servers)
+    options = settings["OPTIONS"] | ({"target_session_attrs": "read-write"} if len(servers) > 1 else {})
     disconnect()
-    settings.update(NAME=database, HOST=sockets, USER=SUPERUSER, PORT="", PASSWORD="")
+    settings.update(NAME=database, HOST=hosts, USER=SUPERUSER, PORT="", PASSWORD="", OPTIONS=options)
     try:
         yield
     finally:
         disconnect()
         settings.update(kept)
+
+
+def host_of(postgres: Postgres) -> str:
+    return parse_qs(urlsplit(postgres.url()).query)["host"][0]
 
 
 def disconnect() -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from django.db import connection
 
 from backoffice.sections.users.domain import UserUpdated
 from devtools.postgres import Postgres
@@ -123,11 +120,11 @@ def test_log_restored_elsewhere_continues_with_another_epoch(server: Postgres, t
     for one in (wanted, ahead):
         checkpoints.ensure(one)
     program, dump = server.program, tmp_path / "dump"
-    run(program.with_name("pg_dump"), "--format=custom", f"--file={dump}", server.url())
+    servers.run(program.with_name("pg_dump"), "--format=custom", f"--file={dump}", server.url())
     server.create_database("restored")
     try:
-        run(program.with_name("pg_restore"), "--exit-on-error", f"--dbname={server.url('restored')}", str(dump))
-        with servers.used(server, "restored"):
+        servers.run(program.with_name("pg_restore"), "--exit-on-error", f"--dbname={server.url('restored')}", str(dump))
+        with servers.used(server, database="restored"):
             store.execute("update events_checkpoint set position = %s where name = 'ahead'", (end + 100,))
             assert head.epoch() != epoch
             assert_continues(end, wanted, ahead)
@@ -167,7 +164,7 @@ def test_promoted_standby_that_lost_its_tail_has_another_epoch(server: Postgres)
         programs=server.program.parent,
         settings=server.settings,
     )
-    run("cp", "-a", str(server.folder), str(standby.folder))
+    servers.run("cp", "-a", str(server.folder), str(standby.folder))
     (standby.cluster / "standby.signal").touch()
     server.start()
     lost = append()
@@ -184,13 +181,5 @@ def test_promoted_standby_that_lost_its_tail_has_another_epoch(server: Postgres)
             assert append() <= lost
     finally:
         standby.stop()
-        run("rm", "-r", str(standby.folder))
+        servers.run("rm", "-r", str(standby.folder))
     assert head.epoch() == epoch
-
-
-def run(*command: object) -> None:
-    done = subprocess.run(
-        [str(part) for part in command], check=False, capture_output=True, text=True, env=os.environ | {"TZ": "UTC"}
-    )
-    assert done.returncode == 0, done.stderr
-    connection.close()

@@ -15,10 +15,21 @@ let polling = null; // the timer, while no socket can be opened
 export function connection() {
   if (current === null) {
     const session = document.querySelector("[data-session]")?.dataset.session || null;
-    current = connect({ url: "/ws/admin/", session });
+    current = connect({ url: "/ws/admin/", session, onPosition: keepsPosition() ? keepPosition : undefined });
     current.onState((state) => window.dispatchEvent(new CustomEvent("connection", { detail: state })));
   }
   return current;
+}
+
+/** Whether the site reads from a standby: then it sets a cookie, and needs to know what this browser has received. */
+function keepsPosition() {
+  return /(^|; )fe_position=/.test(document.cookie);
+}
+
+function keepPosition(position) {
+  const now = Number(/(?:^|; )fe_position=([0-9]+)/.exec(document.cookie)?.[1] ?? 0);
+  const secure = location.protocol === "https:" ? "; secure" : "";
+  if (position > now) document.cookie = `fe_position=${position}; path=/; samesite=lax${secure}`;
 }
 
 /** Calls `refresh` at intervals while no socket can be opened, as behind a proxy that blocks them. */

@@ -21,8 +21,9 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.utils import timezone
 
 from backoffice import health
-from events import snapshots
+from events import snapshots, witness
 from events import valkey as valkey_clients
+from events.db import replica
 from events.db import session as sessions
 from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
@@ -51,6 +52,12 @@ select distinct position, stream from events_parked where {parked.IS_UNREADABLE}
  order by position limit {MOST + 1}
 """  # noqa: S608 - a constant
 SEES_ALL = "select pg_has_role('pg_read_all_stats', 'usage')"
+# For a day, so that nobody overlooks it.
+REWOUND = """
+select ended_at from events_epoch_history
+ where cause = 'rewound' and ended_at > clock_timestamp() - interval '1 day' order by ended_at desc limit 1
+"""
+STANDBY = "select pg_is_in_recovery(), events_known_head()"
 SETTINGS = "select name, current_setting(name) from unnest(%s::text[]) name"
 MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
 
@@ -153,6 +160,40 @@ def keys() -> Finding:
             "keys", "note", f"some personal data is still encrypted under {', '.join(older)}: run rotate_keys"
         )
     return Finding("keys", "ok", f"{master_keys.current()!r} decrypts what it encrypted" if found else "none used yet")
+
+
+def history() -> Finding:
+    """Checks that the log has everything that was published."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            lost = witness.doubt(lambda sql, values: connection.execute(sql, values).fetchall())
+            row = connection.execute(REWOUND).fetchone()
+    except psycopg.Error:
+        return Finding("history", "note", "unknown: the database does not answer")
+    remedy = "see docs/operations.md, Restore"
+    if lost:
+        text = f"event {lost.event_id} at position {lost.position:,} was published, but the log lacks it"
+        return Finding("history", "wrong", f"{text}: start run_subscriptions, which gives it a new epoch; {remedy}")
+    if row:
+        text = f"PostgreSQL's files were put back to an earlier state, noticed at {row[0]:%Y-%m-%d %H:%M}"
+        return Finding("history", "wrong", f"{text}: published events are lost; {remedy}")
+    return Finding("history", "ok", "the log has every event that was published")
+
+
+def standby() -> Finding:
+    """Checks that the standby of DATABASE_READ_URL answers, and how far it is behind."""
+    if not replica.configured():
+        return Finding("standby", "ok", "none: everything is read from the primary")
+    try:
+        with psycopg.connect(**health.parameters(replica.ALIAS)) as connection:
+            row = connection.execute(STANDBY).fetchone()
+    except psycopg.Error as error:
+        return Finding("standby", "wrong", f"does not answer, everything is read from the primary: {error}")
+    assert row is not None
+    recovers, reached = row
+    if not recovers:
+        return Finding("standby", "note", "DATABASE_READ_URL is no standby")
+    return Finding("standby", "ok", f"has the log up to position {reached:,}")
 
 
 def plain_snapshots() -> Finding:
@@ -371,6 +412,8 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     indexes,
     keys,
     events,
+    history,
+    standby,
     counters,
     session,
     views,

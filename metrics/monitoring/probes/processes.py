@@ -31,9 +31,13 @@ update metrics_process as p set seen = p.counts, seen_buckets = p.buckets, seen_
  where p.process = before.process
 returning p.kind, p.counts, before.seen, p.buckets, before.seen_buckets, %(slot)s - before.seen_slot, p.people
 """
+# Scheduled tasks are sent by any process (`events.schedule`), not only by beat.
 AGES = """
 select kind, extract(epoch from clock_timestamp() - max(active_at))::float from metrics_process
- where active_at is not null group by kind
+ where active_at is not null and kind = 'worker' group by kind
+ union all
+select 'schedule', extract(epoch from clock_timestamp() - max(sent_at))::float from events_schedule
+having count(*) > 0
 """
 # The first reading of a new process has no processor time, so that of an older process is preferred.
 HOSTS = """
@@ -48,7 +52,7 @@ def read(slot: int) -> Readings:
     ages = dict(store.query(AGES))
     found: Readings = {
         ("worker.age", ""): _age(ages, "worker"),
-        ("beat.age", ""): _age(ages, "beat"),
+        ("beat.age", ""): _age(ages, "schedule"),
         **_people(taken),
         **_counts(slot, taken),
     }

@@ -38,10 +38,10 @@ def read(slot: int) -> Readings:
 
 
 def read_queue(_slot: int) -> Readings:
-    """All priorities and the tasks that a worker has fetched; the age of the oldest that waits."""
+    """All queues and priorities, and the tasks that a worker has fetched; the age of the oldest that waits."""
     prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
-    names = [f"{prefix}{settings.CELERY_TASK_DEFAULT_QUEUE}{priority}" for priority in PRIORITIES]
-    with valkey.shared_client("bus").pipeline(transaction=False) as pipe:
+    names = [f"{prefix}{queue}{priority}" for queue in settings.CELERY_TASK_QUEUES for priority in PRIORITIES]
+    with valkey.shared_client("queue").pipeline(transaction=False) as pipe:
         for name in names:
             pipe.llen(name)
         for name in names:

@@ -21,9 +21,11 @@ class Live {
   #listeners = new Set();
   #presences = new Map();
   #storage;
+  #onPosition; // called with the position of every event
   #key;
 
-  constructor({ url = "/ws/admin/", session = null, shared = true, environment = globalThis } = {}) {
+  constructor({ url = "/ws/admin/", session = null, shared = true, onPosition = null, environment = globalThis } = {}) {
+    this.#onPosition = onPosition;
     const address = new URL(url, environment.location?.href);
     address.protocol = address.protocol.replace("http", "ws");
     this.state = "connecting";
@@ -103,7 +105,10 @@ class Live {
 
   #take(frame) {
     if (frame.type === "state") this.#become(frame.state, frame.reason, frame.code ?? null);
-    else this.#handlers.take(frame);
+    else {
+      if (frame.type === "event") this.#onPosition?.(frame.position);
+      this.#handlers.take(frame);
+    }
   }
 
   #become(state, reason, code) {

@@ -69,7 +69,7 @@ export class TopicTable {
         return this.#subscribed(frame);
       case "ping": { // for topics confirmed on this connection only: the others may still have to catch up
         const topics = [...this.#topics.keys()].filter((name) => this.#topics.get(name).following);
-        return { send: [], show: { ...frame, topics, after: this.#reach(topics, frame.position) } };
+        return { send: [], show: { ...frame, topics, after: this.#reach(topics, frame.position, frame.epoch) } };
       }
       case "reset":
         this.#epoch = frame.epoch;
@@ -110,7 +110,7 @@ export class TopicTable {
   #subscribed(frame) {
     const again = [];
     const unwanted = [];
-    const after = this.#reach(frame.topics, frame.position);
+    const after = this.#reach(frame.topics, frame.position, frame.epoch);
     for (const name of frame.topics) {
       const known = this.#topics.get(name);
       if (known === undefined) continue;
@@ -125,17 +125,21 @@ export class TopicTable {
     }
     for (const denied of frame.denied) this.#topics.delete(denied.topic);
     const send = [...this.#subscribe(again), ...this.drop(unwanted)];
-    return { send, show: { ...frame, after, epoch: this.#epoch } };
+    return { send, show: { ...frame, after, epoch: frame.epoch || this.#epoch } };
   }
 
-  /** Topics are complete up to `position`; returns the positions up to which they were complete before. */
-  #reach(names, position) {
+  /**
+   * Topics are complete up to `position`; returns the positions up to which they were complete before. `epoch`: the
+   * history that the position belongs to, where the frame names it; it may continue the one that the topic came from.
+   */
+  #reach(names, position, epoch) {
     const after = {};
     for (const name of names) {
       const known = this.#topics.get(name);
       if (known === undefined) continue;
       after[name] = known.since?.position ?? position;
-      known.since = { epoch: known.since?.epoch ?? this.#epoch, position: Math.max(after[name], position) };
+      const from = epoch || known.since?.epoch || this.#epoch;
+      known.since = { epoch: from, position: Math.max(after[name], position) };
     }
     return after;
   }
@@ -163,14 +167,15 @@ function isOlder(since, known) {
 export class HandlerTable {
   #topics = new Map(); // name -> Map(handler -> position or null)
   #epoch = null;
+  #earlier = new Map(); // name -> epoch, of topics whose positions belong to an earlier history
 
   add(names, handler, since) {
+    if (since) this.#rename({ epoch: since.epoch, topics: names });
     for (const name of names) {
       const handlers = this.#topics.get(name) ?? new Map();
       handlers.set(handler, since?.position ?? null);
       this.#topics.set(name, handlers);
     }
-    if (since) this.#epoch = since.epoch;
   }
 
   /** Returns the topics that no handler of this tab follows any more. */
@@ -186,13 +191,15 @@ export class HandlerTable {
   requests() {
     return [...this.#topics].map(([name, handlers]) => {
       const position = oldestPosition(handlers);
-      return [[name], position === null || this.#epoch === null ? null : { epoch: this.#epoch, position }];
+      const epoch = this.#earlier.get(name) ?? this.#epoch;
+      return [[name], position === null || epoch === null ? null : { epoch, position }];
     });
   }
 
   /** The positions of this tab, from which its next page may resume. */
   positions() {
-    const positions = Object.fromEntries([...this.#topics].map(([name, handlers]) => [name, oldestPosition(handlers)]));
+    const current = [...this.#topics].filter(([name]) => !this.#earlier.has(name));
+    const positions = Object.fromEntries(current.map(([name, handlers]) => [name, oldestPosition(handlers)]));
     return { epoch: this.#epoch, positions };
   }
 
@@ -212,19 +219,44 @@ export class HandlerTable {
         this.#call("onPresence", [frame.topic], frame);
         break;
       case "subscribed":
-        this.#epoch ??= frame.epoch ?? null;
+        this.#continue(frame);
         for (const name of frame.topics) this.#complete(name, frame);
         this.#call("onSubscribed", frame.topics, frame);
         for (const { topic, code } of frame.denied) this.#lose([topic], "onDenied", { topic, code });
         break;
       case "ping":
+        this.#continue(frame);
         for (const name of frame.topics) this.#complete(name, frame);
         break;
       case "reset":
-        this.#epoch = frame.epoch;
+        this.#rename(frame);
         this.#lose(frame.topics, "onReset", frame);
         break;
     }
+  }
+
+  /**
+   * The frame's topics are complete up to its position in its history. Where that is not the history of the positions
+   * here, a handler beyond it may have seen events that the log has lost: it has to reload.
+   */
+  #continue(frame) {
+    if (!frame.epoch) return;
+    const changed = frame.topics.filter((name) => (this.#earlier.get(name) ?? this.#epoch ?? frame.epoch) !== frame.epoch);
+    this.#rename(frame);
+    const lost = changed.filter((name) => {
+      const positions = [...(this.#topics.get(name)?.values() ?? [])];
+      return positions.some((position) => position !== null && position > frame.position);
+    });
+    if (lost.length) this.#lose(lost, "onReset", { ...frame, type: "reset", reason: "epoch", topics: lost });
+  }
+
+  /** The positions of the frame's topics belong to its history, those of others still to an earlier one. */
+  #rename(frame) {
+    if (this.#epoch !== null && this.#epoch !== frame.epoch) {
+      for (const name of this.#topics.keys()) if (!this.#earlier.has(name)) this.#earlier.set(name, this.#epoch);
+    }
+    this.#epoch = frame.epoch;
+    for (const name of frame.topics) this.#earlier.delete(name);
   }
 
   #event(frame) {

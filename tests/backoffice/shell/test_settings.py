@@ -48,8 +48,12 @@ MALFORMED: dict[str, list[Any]] = {
         "postgres://me:hunter2@host/name?sslmod=require",
         "postgres://me:hunter2@host/name?sslmode=maybe",
         "postgres://[::1/name",
+        "postgres://me:hunter2@one:5432,two/name",
+        "postgres://one,,two/name",
+        "postgres://one:5432,two:99999/name",
         ("", PRODUCTION),
     ],
+    "DATABASE_READ_URL": ["foo", "postgres://host", "postgres://me:hunter2@host/name?sslmod=require"],
     "CACHE_MEMORY_MIB": ["0", "-1", "64M", "70000"],
     "DATABASE_POOL": ["0", "-3", "many", "1001"],
     "REDIS_URL": [
@@ -64,7 +68,12 @@ MALFORMED: dict[str, list[Any]] = {
         "redis://:hunter2@host/0?sokcet_timeout=5",
         "unix://",
         "redis://[::1",
+        "sentinel://one,two",
+        "sentinel://:hunter2@one:0,two/fe",
+        "sentinel://one/fe/zero",
+        "sentinel://one/fe?sentinel_pasword=hunter2",
     ],
+    "REDIS_QUEUE_URL": ["foo", "redis://", "sentinel://one"],
     "REDIS_PREFIX": ["a b", "*", "x" * 65, "é"],
     "SECURE_SSL_REDIRECT": ["maybe"],
     "SECURE_HSTS_SECONDS": ["-1", "long", "1e9"],
@@ -143,6 +152,27 @@ def test_every_variable_has_malformed_values_in_the_table() -> None:
 )
 def test_valid_values_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str]) -> None:
     assert read(monkeypatch, tmp_path, **variables)["DATABASES"]
+
+
+def test_several_hosts_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    address = "postgres://me:s@one:5432,two:5433/n"
+    found = read(monkeypatch, tmp_path, **PRODUCTION | {"DATABASE_URL": address, "DATABASE_READ_URL": "postgres://r/n"})
+    database, standby = found["DATABASES"]["default"], found["DATABASES"]["replica"]
+    assert (database["HOST"], database["PORT"]) == ("one,two", "5432,5433")
+    assert database["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert (standby["HOST"], standby["USER"]) == ("r", "")
+    assert "target_session_attrs" not in standby["OPTIONS"]
+    assert standby["OPTIONS"]["options"] == database["OPTIONS"]["options"]
+    assert found["DATABASE_ROUTERS"] == ["events.db.replica.Router"]
+
+
+def test_queue_has_a_server_of_its_own_where_one_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    addresses = {"REDIS_URL": "redis://bus/0", "REDIS_QUEUE_URL": "sentinel://:p@one,two/queue"}
+    found = read(monkeypatch, tmp_path, **PRODUCTION | addresses)
+    assert found["CELERY_BROKER_URL"] == "sentinel://:p@one:26379/0;sentinel://:p@two:26379/0"
+    assert found["CELERY_BROKER_TRANSPORT_OPTIONS"]["master_name"] == "queue"
+    assert found["CACHES"]["default"]["LOCATION"] == "redis://bus/0"
+    assert read(monkeypatch, tmp_path, **PRODUCTION)["CELERY_BROKER_URL"] == PRODUCTION["REDIS_URL"]
 
 
 def test_secret_that_looks_like_a_reference_is_not_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -304,8 +304,8 @@ def test_counters_that_nobody_stores_are_deleted() -> None:
 def test_queue_counts_all_priorities_and_knows_the_oldest_task() -> None:
     """celery-exporter#272: the list of the queue's name alone has only the tasks without a priority."""
     with celery_app.connection_for_write() as connection:
+        celery_app.control.purge(connection)
         queue = connection.SimpleQueue(celery_app.conf.task_default_queue)
-        queue.clear()
         before = valkey.read_queue(0)
         assert (before[("queue.depth", "")], before[("queue.age", "")]) == (0, 0)
         for priority in (0, 3, 6, 9):
@@ -319,8 +319,8 @@ def test_queue_counts_all_priorities_and_knows_the_oldest_task() -> None:
 
 def test_fetched_task_that_is_not_acknowledged_counts_as_queued() -> None:
     with celery_app.connection_for_write() as connection:
+        celery_app.control.purge(connection)
         queue = connection.SimpleQueue(celery_app.conf.task_default_queue)
-        queue.clear()
         celery_app.send_task("tests.nobody_runs_this")
         message = queue.get(timeout=10)
         assert valkey.read_queue(0)[("queue.depth", "")] == 1

@@ -1,0 +1,187 @@
+"""Reading from a standby (`DATABASE_READ_URL`), only where it has everything that the reader has seen.
+
+`reading(position)` chooses for the statements inside: the standby, where the log is complete there up to `position` and
+it lags by less than `MAX_LAG` seconds, else the primary. Then `pipeline.query` and the ORM (through `Router`) read from
+it, outside of transactions. Writes, transactions, and all models that do not follow the log, among them those of logins
+and sessions, use the primary.
+
+The lag is measured in positions: the standby must have passed one that this process had already followed a moment ago.
+So a process that does not follow the log reads from the primary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+
+import psycopg
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.models import Model
+
+from events import freshness
+
+log = logging.getLogger(__name__)
+
+ALIAS: Final = "replica"
+MAX_LAG: Final = 3.0  # seconds
+NOTE_EVERY: Final = 0.25
+PAUSE_AFTER_FAILURE: Final = 5.0
+
+HEAD: Final = "select events_known_head()"
+
+# Classes of errors that are the standby's: connection, recovery conflict, writing, resources, its end. Not 57014, the
+# time limit of a statement.
+FAULTS: Final = ("08", "25", "40", "53", "57", "58", "XX")
+
+T = TypeVar("T")
+_active: ContextVar[bool] = ContextVar("reading_from_standby", default=False)
+_watched: ContextVar[Shown | None] = ContextVar("shown_positions", default=None)
+
+
+def configured() -> bool:
+    """Whether this installation has a standby to read from."""
+    return ALIAS in settings.DATABASES
+
+
+def alias() -> str:
+    """The database that a statement without a transaction reads from."""
+    return ALIAS if _active.get() and not connections[DEFAULT_DB_ALIAS].in_atomic_block else DEFAULT_DB_ALIAS
+
+
+@contextlib.contextmanager
+def reading(position: int | None) -> Iterator[bool]:
+    """Read inside from the standby where it may be used for a reader at `position`; yields whether it is."""
+    token = _active.set(position is not None and configured() and STANDBY.usable(position))
+    try:
+        yield _active.get()
+    finally:
+        _active.reset(token)
+
+
+def run(position: int | None, read: Callable[[], T]) -> T:
+    """Call `read`, which only reads, inside `reading`; once more on the primary where the standby fails it.
+
+    A standby ends a long statement whose rows the primary has vacuumed, and it refuses everything that writes.
+    """
+    with reading(position) as on_standby:
+        if not on_standby:
+            return read()
+        try:
+            return read()
+        except Exception as error:
+            if not is_fault(error):
+                raise
+            STANDBY.note_failure(error)
+    return read()
+
+
+def is_fault(error: Exception) -> bool:
+    """Whether an error is the standby's fault, so that the primary may have an answer."""
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    if not isinstance(cause, psycopg.Error):
+        return False
+    state = cause.sqlstate or "08"
+    return state.startswith(FAULTS) and state != "57014"
+
+
+# -- positions --------------------------------------------------------------------------------------------------------
+
+
+class Shown:
+    """The highest position that was shown or written within `watching`."""
+
+    __slots__ = ("position",)
+
+    def __init__(self) -> None:
+        self.position = 0
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Shown]:
+    """Collect what `show` is called with inside."""
+    shown = Shown()
+    token = _watched.set(shown)
+    try:
+        yield shown
+    finally:
+        _watched.reset(token)
+
+
+def show(position: int) -> None:
+    """Note that the reader of this request gets to see the log up to `position`."""
+    shown = _watched.get()
+    if shown is not None and position > shown.position:
+        shown.position = position
+
+
+# -- the standby ------------------------------------------------------------------------------------------------------
+
+
+class Standby:
+    """What this process knows of the standby: whether it answers, and which positions it must have passed."""
+
+    def __init__(self, known: freshness.Freshness = freshness.LOCAL) -> None:
+        self._known = known
+        self._noted: deque[tuple[float, int]] = deque()
+        self._silent_until = 0.0
+        self._lock = threading.Lock()
+
+    def usable(self, position: int) -> bool:
+        """Whether the log is complete on the standby up to `position`, and up to what was followed lately."""
+        now = time.monotonic()
+        if now < self._silent_until or not self._known.trusted(now):
+            return False
+        lowest = max(position, self._lately(now), self._known.erased_at)
+        try:
+            with connections[ALIAS].cursor() as cursor:
+                cursor.execute(HEAD)
+                reached: int = cursor.fetchone()[0]
+        except (psycopg.Error, DatabaseError) as error:
+            self.note_failure(error)
+            return False
+        return reached >= lowest
+
+    def _lately(self, now: float) -> int:
+        """The position that this process had followed at most `MAX_LAG` seconds ago, or now."""
+        with self._lock:
+            noted = self._noted
+            if not noted or now - noted[-1][0] >= NOTE_EVERY:
+                noted.append((now, self._known.position))
+            while now - noted[0][0] > MAX_LAG:
+                noted.popleft()
+            return noted[0][1]
+
+    def note_failure(self, error: Exception) -> None:
+        """Read from the primary for a while."""
+        log.warning("the standby is not used for %g s: %s", PAUSE_AFTER_FAILURE, error)
+        self._silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
+        with contextlib.suppress(Exception):
+            connections[ALIAS].close()
+
+
+STANDBY: Final = Standby()
+
+
+class Router:
+    """Django's router: reads follow `alias()`, everything else uses the primary."""
+
+    def db_for_read(self, model: type[Model], **_hints: Any) -> str:
+        """Models follow the log when they say so by `follows_log`, and all of this package do."""
+        follows = model._meta.app_label == "events" or getattr(model, "follows_log", False)
+        return alias() if follows else DEFAULT_DB_ALIAS
+
+    def db_for_write(self, _model: type[Model], **_hints: Any) -> str:
+        return DEFAULT_DB_ALIAS
+
+    def allow_relation(self, _one: Model, _other: Model, **_hints: Any) -> bool:
+        return True
+
+    def allow_migrate(self, db: str, _app_label: str, **_hints: Any) -> bool | None:
+        return False if db == ALIAS else None

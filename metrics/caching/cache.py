@@ -10,7 +10,7 @@ docs/read-side.md):
     5  keep      in memory and in Valkey, unless this process or its transaction cannot prove what it read
 
 An entry that may be some seconds old is loaded again in the background during the last third of its time, when it is
-read. Its readers do not wait for that.
+read. Its readers do not wait for the load.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Cache:
             return flight, True
 
     def _lead(self, task: Task, flight: Flight, fetch: Callable[[], F]) -> F:
-        """Fetch for everybody who joins. A failed load is raised to all of them; an interrupted one to nobody else."""
+        """Fetch for all readers who join. All of them get the error of a failed load; none the interruption."""
         try:
             entry = fetch()
         except BaseException as error:
@@ -314,7 +314,7 @@ class Cache:
     # -- refresh -------------------------------------------------------------------------------------------------------
 
     def _refresh(self, task: Task, entry: Entry) -> None:
-        """Load an entry again in a thread, once. Where it fails or none is free, a read loads it after its end."""
+        """Load an entry again in a thread, once. If the load fails or no thread is free, a read loads it later."""
         if not self._refreshing.acquire(blocking=False):
             return
         entry.fresh_until = entry.until
@@ -330,14 +330,14 @@ class Cache:
             self._refreshing.release()
 
     def refresh(self, task: Task) -> None:
-        """Take a fresher value from another process or load one, unless somebody does already."""
+        """Take a fresher value from another process or load one, unless another thread already does so."""
         with timeouts.at_most(REFRESH_SECONDS):
             flight, leads = self._join(task.key)
             if leads:
                 self._lead(task, flight, partial(self._fetch_again, task))
 
     def _fetch_again(self, task: Task) -> Entry | None:
-        """Steps 3 to 5 without waiting: None where another process loads, or where this one could not keep it."""
+        """Run steps 3 to 5 without waiting; None where another process loads, or the value cannot be kept."""
         demand, began, token = Demand(self.known, task, 0), time.monotonic(), new_token()
         if not demand.trusted:
             return None

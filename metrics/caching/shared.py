@@ -135,7 +135,7 @@ class SharedCache:
     def fetch(
         self, key: str, epoch: str, lowest: int, token: str, lease_seconds: float, left: float = 0.0
     ) -> Found | bool | None:
-        """A usable value that holds for more than `left` seconds; else whether this call got the lease of its load."""
+        """A value that is usable for more than `left` seconds; else whether this call got the lease of its load."""
 
         def work() -> Found | bool:
             fetch, _, _ = self._prepared()

@@ -342,7 +342,7 @@ def sweep(now: datetime | None = None, seconds: float | None = None) -> bool:
     """Move the windows to where they should be now. May run anywhere and any number of times.
 
     Each step is a transaction of about `STEP_ROWS` rows, after which counts and windows agree. With `seconds` no step
-    begins after that time; returns False when some are left.
+    begins after that time; returns False when steps remain.
 
     Where the clock was ahead, the recent window moves back and is exact again. It moves back no further than the hours
     that are kept: those that were dropped come back with a rebuild only, for which `doctor` asks.

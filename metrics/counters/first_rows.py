@@ -1,8 +1,8 @@
 """Creates the counters' row of each new user and form, in the transaction that creates the record.
 
 Lists are sorted along the indexes of the counters, so a record without a row would be missing from them until the
-subscription has counted it. The row has no numbers: they, and whether the record is alive and whose it is, come from
-the subscription. A new row is nobody else's, so no writer waits for another.
+subscription has counted it. The row has no numbers: they, the state and the owner of the record come from the
+subscription. No other transaction knows a new row, so no writer waits for another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The alerts beside the numbers of an operator page: those that fire about what the page shows."""
+"""The firing alerts about the subject of an operator page, shown beside its numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AlertBeside:
 
 
 def of_page(page: str, staff: Any, subscription: str = "") -> list[AlertBeside]:
-    """The firing alerts about what a page shows, the most urgent first.
+    """The firing alerts about the subject of a page, the most urgent first.
 
     On the page of one subscription those of other subscriptions are left out.
     """

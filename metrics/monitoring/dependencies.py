@@ -35,8 +35,7 @@ BY_LEVEL: Final[Sequence[State]] = ("good", "warn", "bad")
 class Signal:
     """One metric of a dependency and its limits: beyond `warn` a warning, beyond `bad` a problem.
 
-    With `rule` the limits are the levels of that alert rule as it is now, also when somebody changed them; a limit that
-    the rule does not have is the one given here.
+    With `rule` the limits are the present levels of that alert rule; `warn` and `bad` apply where it has no level.
     """
 
     metric: str
@@ -236,7 +235,7 @@ def statuses(*, since: bool = True) -> list[DependencyStatus]:
 
 
 def _levels() -> dict[str, tuple[float | None, float | None]]:
-    """The warning and the critical level of each default rule, as somebody changed it while it judges the same."""
+    """The warning and the critical level of each default rule, with changes by people if the rule judges the same."""
     stored = models.by_id(models.Rule.objects.filter(deleted_at=None))
     found = {}
     for key, default in defaults.RULES.items():

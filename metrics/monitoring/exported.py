@@ -1,4 +1,4 @@
-"""What the database knows, for Prometheus: the newest sample, the processes and the checks of `/readyz`.
+"""Figures from the database for Prometheus: the newest sample, the processes and the checks of `/readyz`.
 
 Beside them `/metrics` has the figures of the process that answers (`realtime.prometheus`, `request_counts`).
 """
@@ -61,7 +61,7 @@ LABELS: Final = ("kind", "host", "process")
 
 
 class ProcessCollector(Collector):
-    """The counters of every process that reports, of workers too, which nobody can scrape."""
+    """The counters of every process that reports, including workers, which cannot be scraped."""
 
     def collect(self) -> Iterator[Metric]:
         try:

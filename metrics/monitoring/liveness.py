@@ -1,4 +1,4 @@
-"""Whether the processes beside the web are alive, from rows that they or the sampler stored.
+"""Checks whether workers, beat and subscriptions are alive, from rows that they or the sampler stored.
 
 For `/readyz`, where each is a named check that makes a process `degraded`, and for `doctor`, which ends with an error.
 Nothing here asks Valkey or Celery: a check must answer also while they are down.
@@ -27,11 +27,8 @@ STUCK_SECONDS: Final = 600  # a task that nobody took for so long
 WORKERS: Final = """
 select extract(epoch from clock_timestamp() - max(reported_at))::float from metrics_process where kind = 'worker'
 """
-# The processes that send scheduled tasks. They live when they send, not while they exist.
-SENDERS: Final = """
-select extract(epoch from clock_timestamp() - max(active_at))::float
-  from metrics_process where kind in ('beat', 'subscriptions')
-"""
+# Whichever process sends scheduled tasks, it writes the turn that it sent.
+SENDERS: Final = "select extract(epoch from clock_timestamp() - max(sent_at))::float from events_schedule"
 CHECKPOINTS: Final = """
 select name, coalesce(leased_until >= clock_timestamp(), false), error is not null from events_checkpoint
 """
@@ -102,7 +99,7 @@ CHECKS: Final[dict[str, Callable[[Run], str]]] = {
 # What `doctor` advises for each check and state.
 REMEDIES: Final[dict[str, str]] = {
     "worker": "start `celery -A backoffice worker`; seals, figures, e-mails and erasures wait",
-    "beat": "start one `celery -A backoffice beat`; scheduled tasks do not run",
+    "beat": "start `manage.py run_subscriptions`, which sends scheduled tasks; they do not run",
     "subscriptions": "start `manage.py run_subscriptions`; counters and live pages fall behind",
     "samples": "start beat with a worker, run_subscriptions, or check_alerts --loop",
     "queue": "look for a task that blocks the workers, or start more of them",

@@ -163,7 +163,7 @@ def keys() -> Finding:
 
 
 def history() -> Finding:
-    """Checks that the log has everything that was published."""
+    """Checks that the log contains every event that was published."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             lost = witness.doubt(lambda sql, values: connection.execute(sql, values).fetchall())
@@ -181,7 +181,7 @@ def history() -> Finding:
 
 
 def standby() -> Finding:
-    """Checks that the standby of DATABASE_READ_URL answers, and how far it is behind."""
+    """Checks that the standby of DATABASE_READ_URL answers, and reports the position that it has reached."""
     if not replica.configured():
         return Finding("standby", "ok", "none: everything is read from the primary")
     try:

@@ -66,9 +66,9 @@ def judge(command: JudgeAlert, state: Alert) -> list[Event]:
 
 
 def _is_newer(slot: int, state: Alert) -> bool:
-    """Returns whether a slot may decide: it is newer than the last event's, or the clock was more than an hour ahead.
+    """Returns whether a slot may decide: it is newer than the last event's, or more than an hour older.
 
-    An event of such a clock must not stop the alert until its time comes.
+    The clock was ahead then: an event in the future must not stop the alert until that time.
     """
     return slot > state.slot or state.slot - slot > WRONG_CLOCK_SLOTS
 

@@ -1,4 +1,4 @@
-"""A rule about a metric that does not exist would never fire, and nobody would notice: it is refused.
+"""Refuses rules about metrics that do not exist: they would never fire.
 
 Only names that an event writes are checked, so that a rule about a metric of an earlier release can still be edited.
 """

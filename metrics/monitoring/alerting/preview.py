@@ -1,7 +1,7 @@
 """Replays a rule over samples and shows how often it would have fired. Stores nothing.
 
-Single samples are kept for 14 days, and long windows cost much; beyond either, averages of minutes are judged. A peak
-within a minute is not seen then, and times are those of minutes.
+Single samples are kept for 14 days, and long windows are slow. Beyond either limit, averages of minutes are judged:
+a peak within a minute is then not seen, and times are exact to a minute.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Preview:
 
 
 def replay(rule: rules.Rule, values: Iterable[float | None], first: int = 1, step: int = 1) -> Preview:
-    """Judges a rule at every value, beginning with slot `first`. A slot without a value is one without a sampler."""
+    """Judges a rule at every value, beginning with slot `first`. A slot without a value counts as not sampled."""
     known, judged = list(values), _by_values_of(rule, step)
     state, events = domain.Alert(), []
     for number, value in enumerate(known):
@@ -90,7 +90,7 @@ def _is_beyond(rule: rules.Rule, value: float) -> bool:
 
 
 def _by_values_of(rule: rules.Rule, step: int) -> rules.Rule:
-    """The rule with durations as they are when each value of the window stands for `step` slots."""
+    """The rule with its durations scaled to windows in which each value stands for `step` slots."""
     if step == 1:
         return rule
     names = ("for_seconds", "critical_for_seconds", "keep_seconds", "missing_seconds")

@@ -20,7 +20,7 @@ _FIELDS: Final = ("warn", "critical", "clear", "for_seconds", "critical_for_seco
 
 
 def may_see_metrics(staff: Any, rule: models.Rule | rules.Rule) -> bool:
-    """Whether this person may see the history of the metrics that a rule judges; an unknown one has none."""
+    """Whether this person may see the history of the metrics that a rule judges; an unknown metric has none."""
     known = [metric_types.METRICS[name] for name in (rule.metric, rule.per) if name in metric_types.METRICS]
     return all(access.may(staff, "view", metric.right) for metric in known)
 
@@ -32,7 +32,7 @@ class PreviewPage:
         self.site = site
 
     def view(self, request: HttpRequest) -> HttpResponse:
-        """How often a rule would have fired: that of `?rule=`, with other levels and times when they are given."""
+        """Shows how often the rule `?rule=` would have fired, with other levels and times when given."""
         if not access.may(request.user, "view", rules.CATEGORY):
             raise PermissionDenied
         row = models.Rule.objects.filter(pk=request.GET.get("rule", "").replace("\0", "")).first()

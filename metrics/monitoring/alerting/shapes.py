@@ -149,9 +149,12 @@ class PreviewEpisode(shapes.Shape, frozen=True, kw_only=True):
 
 
 class RulePreview(shapes.Shape, frozen=True, kw_only=True):
-    """How often the rule would have fired. `messages` counts those of firing, worsened and resolved alerts; `share` is
-    the part of the slots that have a value. `resolution` is 5 where single samples were judged, 60 where averages of
-    minutes were: for more than 14 days, and for long windows."""
+    """The result of a preview: how often the rule would have fired.
+
+    `messages` counts those of firing, worsened and resolved alerts; `share` is the part of the slots that have a value.
+    `resolution` is 5 where single samples were judged, 60 where averages of minutes were: for more than 14 days, and
+    for long windows.
+    """
 
     hours: int
     resolution: Literal[5, 60]

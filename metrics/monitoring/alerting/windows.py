@@ -40,7 +40,7 @@ _minutes: Minutes = _unregistered
 
 
 def register(read: Read, targets: Targets, minutes: Minutes = _unregistered) -> None:
-    """Have windows, targets and averages of minutes read by these functions."""
+    """Register the functions that read windows, targets and averages of minutes."""
     global _read, _targets, _minutes
     _read, _targets, _minutes = read, targets, minutes
 
@@ -74,7 +74,7 @@ SLOTS_A_MINUTE: Final = 60 // conditions.SLOT_SECONDS
 def minutes(rule: Rule, target: str, count: int, until: int) -> list[float | None]:
     """The values that a rule judges by averages of minutes, oldest first; `until` is a minute of the epoch.
 
-    A count of a minute is its average for each slot, so twelve times that. Raises `KeyError` for an unknown metric.
+    The count of a minute is twelve times its average, which is for one slot. Raises `KeyError` for an unknown metric.
     """
     if not rule.per:
         return list(_minutes(rule.metric, count, until, target))

@@ -1,4 +1,4 @@
-"""How attempts to send ended: codes, which are stored, and their words in the language of the reader.
+"""Results of attempts to send: codes, which are stored, and their texts in the reader's language.
 
 A stored answer is a code, or a code, a colon and one detail: ``http:503``. It never has content of the answer.
 """
@@ -42,7 +42,7 @@ TEXTS: Final[Mapping[str, str | Promise]] = {
 
 
 def text(answer: str) -> str:
-    """An answer in words. What an earlier release stored, English words, is returned as it is."""
+    """An answer in words. A text that an earlier release stored is returned unchanged."""
     code, _colon, detail = answer.partition(":")
     found = TEXTS.get(code)
     return answer if found is None else str(found) % {"detail": detail}

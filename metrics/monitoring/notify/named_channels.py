@@ -1,7 +1,7 @@
-"""Rules name the channels that they notify: a rule that names one which does not exist is refused.
+"""Refuses rules that name channels which do not exist.
 
 Only names that an event writes are checked: a rule whose channel was deleted afterwards can still be edited, and its
-messages go to all channels (`planner`). History of another log is not checked.
+messages go to all channels (`planner`). Rules copied from another log are not checked.
 """
 
 from __future__ import annotations

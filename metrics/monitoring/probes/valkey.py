@@ -38,7 +38,7 @@ def read(slot: int) -> Readings:
 
 
 def read_queue(_slot: int) -> Readings:
-    """All queues and priorities, and the tasks that a worker has fetched; the age of the oldest that waits."""
+    """The number of tasks that wait in any queue or are fetched, and the age of the oldest that waits."""
     prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
     names = [f"{prefix}{queue}{priority}" for queue in settings.CELERY_TASK_QUEUES for priority in PRIORITIES]
     with valkey.shared_client("queue").pipeline(transaction=False) as pipe:

@@ -27,6 +27,11 @@ values (%(kind)s || '-1', %(kind)s, 'a', now(), now() - %(age)s * interval '1 s'
         '{}', %(counts)s::bigint[], '{}', '{}')
 on conflict (process) do update set reported_at = excluded.reported_at, active_at = excluded.active_at
 """
+SENT = """
+insert into events_schedule (name, seconds, turn, sender, sent_at)
+values ('seal', 5, 1, 'a', now() - make_interval(secs => %(age)s))
+on conflict (name) do update set sent_at = excluded.sent_at
+"""
 LEASE = """
 insert into events_checkpoint (name, position, owner, leased_until, updated_at, fence, epoch)
 values (%s, 0, 'a:1:x', now() + interval '1 minute', now(), 1, (select epoch from events_epoch))
@@ -35,6 +40,10 @@ values (%s, 0, 'a:1:x', now() + interval '1 minute', now(), 1, (select epoch fro
 
 def report(kind: str, age: float = 0, idle: float = 0) -> None:
     store.query(f"{REPORT} returning 1", {"kind": kind, "age": age, "idle": idle, "counts": [10, 1, 7, 2, 0, 0]})
+
+
+def send(age: float = 0) -> None:
+    store.query(f"{SENT} returning 1", {"age": age})
 
 
 def sample(age: int = 0, queue: float | None = 0) -> None:
@@ -46,6 +55,7 @@ def sample(age: int = 0, queue: float | None = 0) -> None:
 def all_alive() -> None:
     report("worker")
     report("beat")
+    send()
     sample()
     for known in checkpoints.registered():
         for name in known.checkpoints:
@@ -79,7 +89,7 @@ def test_fresh_installation_is_ready_and_names_what_is_missing() -> None:
 EXPIRE = "update events_checkpoint set leased_until = now() - interval '1 second' returning 1"
 BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "worker": (lambda: report("worker", age=61), "dead"),
-    "beat": (lambda: report("beat", age=0, idle=61), "dead"),
+    "beat": (lambda: send(age=61), "dead"),
     "subscriptions": (lambda: store.query(EXPIRE), "dead"),
     "queue": (lambda: store.query("delete from metrics_sample returning 1") and sample(queue=601), "stuck"),
 }

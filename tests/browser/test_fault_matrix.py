@@ -191,7 +191,7 @@ def rename_login(scene: Scene, text: str) -> None:
 def change_rule(scene: Scene, text: str) -> None:
     """A record of a kind without a queue."""
     scene.key = f"r{uuid.uuid4().hex[:8]}"
-    rule = {"title": "Load", "metric": "none.such", "warn": 5, "clear": 4}
+    rule = {"title": "Load", "metric": "db.blocked", "warn": 5, "clear": 4}
     command(scene.admin, "rule.create", scene.key, rule)
     record(scene.page, scene.key, "rule")
     expect(scene.page.locator("form[data-ready]")).to_be_visible()

@@ -19,6 +19,7 @@ from django.test import Client
 from backoffice import health
 from devtools import processes
 from events import store
+from events.types import new_id
 from metrics.management.commands import doctor
 from realtime import local_hub
 from tests import services_plugin
@@ -82,11 +83,15 @@ def test_doctor_reports_missing_session_settings(monkeypatch: pytest.MonkeyPatch
 def test_doctor_reports_an_unfinished_erasure() -> None:
     assert findings()["erasures"]["state"] == "ok"
     erased = "insert into events_subject_key (subject, erased_at) values (%s, now() - %s::interval)"
-    store.execute(erased, ("user-just-now", "1 minute"))
-    assert findings()["erasures"]["state"] == "note"
-    store.execute(erased, ("user-long-ago", "2 hours"))
-    found = findings()["erasures"]
-    assert (found["state"], found["text"][:27]) == ("wrong", "2 erased records wait for t")
+    subjects = [f"user-{new_id()}" for _ in range(2)]
+    try:
+        store.execute(erased, (subjects[0], "1 minute"))
+        assert findings()["erasures"]["state"] == "note"
+        store.execute(erased, (subjects[1], "2 hours"))
+        found = findings()["erasures"]
+        assert (found["state"], found["text"][:27]) == ("wrong", "2 erased records wait for t")
+    finally:
+        store.execute("delete from events_subject_key where subject = any(%s)", (subjects,))
 
 
 @pytest.mark.django_db

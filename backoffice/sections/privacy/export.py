@@ -96,7 +96,7 @@ def _submissions(user: models.User, place: Place) -> Part:
     records, following = 0, Place("conflicts")
     for form in _forms_from(user, place.form):
         start = place.after if form == place.form else None
-        rows = _rows_after(models.Submission.objects.filter(form_id=form), start, BATCH - records)
+        rows = _submissions_after(form, start, BATCH - records)
         texts += _texts("submission", rows)
         records += len(rows)
         if records == BATCH:
@@ -129,6 +129,14 @@ def _rows_after(rows: QuerySet[Any], after: tuple[datetime, uuid.UUID] | None, l
     if after is not None:
         rows = rows.filter(Beyond([F("created_at"), F("id")], [Value(one) for one in after], less=False))
     return list(rows.order_by("created_at", "id")[:limit])
+
+
+def _submissions_after(form: uuid.UUID, after: tuple[datetime, uuid.UUID] | None, limit: int) -> list[Any]:
+    """The next submissions of a form, deleted ones too, in the order of their ids: the index of all of them."""
+    rows = models.Submission.objects.filter(form_id=form)
+    if after is not None:
+        rows = rows.filter(pk__gt=after[1])
+    return list(rows.order_by("pk")[:limit])
 
 
 def _key(row: Any) -> tuple[datetime, uuid.UUID]:

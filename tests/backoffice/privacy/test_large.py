@@ -197,6 +197,26 @@ def test_export_needs_a_few_statements_for_each_part(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.django_db
+def test_export_reads_each_submission_of_a_form_once() -> None:
+    def cost(size: int) -> int:
+        form = factories.form()
+        with connection.cursor() as cursor:
+            cursor.execute(FILL, [factories.form(), 20_000])
+            cursor.execute(FILL, [form, size])
+            cursor.execute("analyze submissions")
+
+        def pages() -> None:
+            after, read = None, 0
+            while rows := export._submissions_after(form, after, 50):
+                after, read = export._key(rows[-1]), read + len(rows)
+            assert read == size
+
+        return rows_read(pages)
+
+    assert_about_linear(cost, 500)
+
+
+@pytest.mark.django_db
 def test_small_export_is_sent_at_once_in_one_part_for_many_records() -> None:
     user, client = person(40), Client()
     client.force_login(api_client.staff("dpo"))

@@ -58,6 +58,7 @@ class LiveRecord {
     this.element.addEventListener("saved", ({ detail }) => this.#showSaved(detail));
     whilePolling(() => this.#updates.add("poll"));
     this.#trackPresence(topic);
+    this.element.dataset.watching = "";
   }
 
   /** The record was erased: removes its data and all typing at once. */
@@ -271,6 +272,7 @@ class LiveRecord {
       presence.set(state, field);
       if (listPresence) live().presence(listPresence).set(state, key); // shown in the list, at the row
     };
+    const fieldOf = (target) => target?.closest("[data-field]")?.dataset.field ?? null;
     let idle = null;
     const publish = (field = null) => {
       clearTimeout(idle);
@@ -278,9 +280,8 @@ class LiveRecord {
       set(editing ? "editing" : "viewing", field);
       idle = setTimeout(() => set("idle"), IDLE_MS);
     };
-    publish();
+    publish(fieldOf(this.form?.contains(document.activeElement) ? document.activeElement : null));
     window.addEventListener("pagehide", () => set("gone"), { capture: true }); // before the connection ends
-    const fieldOf = (target) => target.closest("[data-field]")?.dataset.field ?? null;
     this.form?.addEventListener("focusin", (event) => publish(fieldOf(event.target)));
     this.form?.addEventListener("focusout", () => publish());
     presence.onChange((people) => this.#showPeople(people.filter((person) => `staff:${person.id}` !== this.me)));

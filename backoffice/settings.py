@@ -140,7 +140,8 @@ CELERY_TASK_TIME_LIMIT = 15 * 60
 # Two queues, so that minutes of work never wait behind hours of it. A worker without -Q serves both.
 CELERY_TASK_DEFAULT_QUEUE, LONG_QUEUE = f"{REDIS_PREFIX}-tasks", f"{REDIS_PREFIX}-long"
 CELERY_TASK_QUEUES = {name: {"exchange": name, "routing_key": name} for name in (CELERY_TASK_DEFAULT_QUEUE, LONG_QUEUE)}
-CELERY_TASK_ROUTES = {f"events.tasks.{name}": {"queue": LONG_QUEUE} for name in ("rebuild", "verify_log")}
+LONG_TASKS = ("events.tasks.rebuild", "events.tasks.verify_log", "backoffice.sections.privacy.tasks.make_export")
+CELERY_TASK_ROUTES = {name: {"queue": LONG_QUEUE} for name in LONG_TASKS}
 # One task for each free child: a fetched one would wait behind a long one, although another worker is free.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

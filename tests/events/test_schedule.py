@@ -99,16 +99,14 @@ def test_loop_sends_without_beat_and_stops(sent: list[str]) -> None:
 
 
 def test_long_tasks_have_a_queue_of_their_own(settings: LazySettings) -> None:
-    router = current_app.amqp.Router()
-    queues = {
-        name: router.route({}, name)["queue"].name
-        for name in ("events.tasks.rebuild", "events.tasks.verify_log", "events.tasks.seal")
-    }
+    """Long is a task with a time limit of its own, above that of all others."""
+    router, usual = current_app.amqp.Router(), current_app.conf.task_time_limit
+    ours = {name: task for name, task in current_app.tasks.items() if not name.startswith("celery.")}
+    queues = {name: router.route({}, name)["queue"].name for name in ours}
     assert queues == {
-        "events.tasks.rebuild": settings.LONG_QUEUE,
-        "events.tasks.verify_log": settings.LONG_QUEUE,
-        "events.tasks.seal": settings.CELERY_TASK_DEFAULT_QUEUE,
+        name: settings.LONG_QUEUE if (task.time_limit or 0) > usual else settings.CELERY_TASK_DEFAULT_QUEUE
+        for name, task in ours.items()
     }
-    assert set(current_app.amqp.queues.consume_from) == {settings.LONG_QUEUE, settings.CELERY_TASK_DEFAULT_QUEUE}
-    longest = max(task.time_limit or current_app.conf.task_time_limit for task in current_app.tasks.values())
+    assert set(queues.values()) == set(current_app.amqp.queues.consume_from)
+    longest = max(task.time_limit or usual for task in ours.values())
     assert longest < current_app.conf.broker_transport_options["visibility_timeout"]

@@ -78,6 +78,17 @@ def test_changed_interval_begins_at_once(sent: list[str], settings: LazySettings
     assert sent.count("test.often") == 2
 
 
+def test_clock_that_was_ahead_stops_no_task(sent: list[str]) -> None:
+    schedule.Sender().tick()
+    store.execute("update events_schedule set turn = turn + 1")
+    schedule.Sender().tick()
+    assert len(sent) == len(ENTRIES), "the next turn may just have begun"
+    store.execute("update events_schedule set turn = turn + 1000")
+    schedule.Sender().tick()
+    schedule.Sender().tick()
+    assert len(sent) == 2 * len(ENTRIES)
+
+
 def test_celery_beat_takes_its_turns_with_the_others(sent: list[str]) -> None:
     service = beat.Service(current_app, scheduler_cls=current_app.conf.beat_scheduler)
     assert isinstance(service.scheduler, our_beat.Scheduler)

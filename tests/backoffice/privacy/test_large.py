@@ -360,7 +360,7 @@ WAITS: Final = "select 1 from pg_locks where not granted and pg_backend_pid() = 
 @pytest.mark.django_db(transaction=True)
 def test_export_deleted_while_a_part_is_made_leaves_none(large: uuid.UUID, monkeypatch: pytest.MonkeyPatch) -> None:
     row, real = export_jobs.request(models.User.objects.get(pk=large)), export.part
-    deletions: list[factories.Thread[None]] = []
+    deletions: list[factories.Thread] = []
 
     def part(user: Any, place: Any) -> export.Part:
         deletions.append(factories.Thread(lambda: export_jobs.delete([row.pk])))

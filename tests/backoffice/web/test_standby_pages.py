@@ -85,6 +85,15 @@ def test_list_is_read_from_the_standby_as_far_as_the_browser_has_seen(
     assert from_standby(read_from, browser, url) == 0, "the standby does not have what it has seen"
 
 
+def test_keys_and_rows_of_a_list_are_read_from_one_server(browser: Client, user: User, read_from: list[str]) -> None:
+    browser.cookies[standby.COOKIE] = str(head.newest())
+    for query in ("q=ada", "deleted=any", "q=ada&deleted=any"):
+        with CaptureQueriesContext(connection) as primary:
+            assert from_standby(read_from, browser, f"/admin/backoffice/user/?{query}") > 0
+        sent = [one["sql"] for one in primary.captured_queries]
+        assert not [sql for sql in sent if '"users"' in sql or "search_text" in sql], query
+
+
 def test_history_is_read_from_the_standby_and_writes_go_to_the_primary(
     browser: Client, user: User, read_from: list[str]
 ) -> None:

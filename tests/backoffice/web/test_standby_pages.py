@@ -113,7 +113,9 @@ def test_position_of_a_browser_rises_with_what_it_writes(browser: Client, user: 
     body = {"id": str(new_id()), "type": "user.update", "key": str(user.pk), "data": {"first_name": "Grace"}}
     answer = browser.post("/api/v1/commands/", body, content_type="application/json")
     assert answer.status_code == 200, answer.content
-    assert int(browser.cookies[standby.COOKIE].value) == head.newest() > before
+    assert int(browser.cookies[standby.WRITTEN].value) == head.newest() > before
+    assert int(browser.cookies[standby.COOKIE].value) == before, "the answer to an earlier request may still set it"
+    assert from_standby(read_from, browser, "/admin/backoffice/user/") == 0, "the standby does not have what it wrote"
 
 
 def test_program_names_its_position_in_a_header(browser: Client, user: User, read_from: list[str]) -> None:

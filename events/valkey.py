@@ -93,4 +93,4 @@ def _with_timeouts(role: Role, options: dict[str, Any]) -> dict[str, Any]:
 def _of_sentinels(known: valkey_urls.Sentinels, role: Role) -> dict[str, Any]:
     """How to connect to the Sentinels: as quickly as to the server, and to the next one where one does not answer."""
     timeouts = {"socket_timeout": TIMEOUTS[role], "socket_connect_timeout": TIMEOUTS[role], "retry": None}
-    return {**timeouts, **known.asked_with, **({"ssl": True} if known.tls else {})}
+    return {**timeouts, **known.asking}

@@ -146,7 +146,7 @@ def test_every_client_uses_tls_for_the_sentinels_and_the_primary(
 
         monkeypatch.setattr(redis.sentinel.Sentinel, "discover_master", lambda *_: ("127.0.0.1", port))
         monkeypatch.setattr(redis.asyncio.sentinel.Sentinel, "discover_master", discovered)
-    address = f"sentinels://:secret@127.0.0.1:{port}/fe"
+    address = f"sentinels://:secret@127.0.0.1:{port}/tls-{port}"  # django-redis keeps a pool for each name
     url, options = valkey_urls.broker(address)
     app = Celery("tls", broker=url, broker_use_ssl=valkey_urls.broker_tls(address))
     app.conf.broker_transport_options = options | {"max_retries": 0}

@@ -1,8 +1,9 @@
 """Lets pages and the API read from a standby of PostgreSQL, as far as their reader's position allows.
 
-The position of a browser is in two cookies: `fe_written` is the highest that it wrote, `fe_position` the highest that it
-was shown or received over its socket (`live.js`). Programs name theirs in the header `X-Log-Position`, the `position` of
-a command's answer. Without a position, and for everything but reading, the primary is used (`events.db.replica`).
+The position of a browser is in two cookies: `fe_written` is the highest that it wrote, `fe_position` the highest that
+it was shown or received over its socket (`live.js`). Programs name theirs in the header `X-Log-Position`, the
+`position` of a command's answer. Without a position, and for everything but reading, the primary is used
+(`events.db.replica`).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ Role: TypeAlias = Literal["cache", "request", "bus", "background", "queue"]
 TIMEOUTS: Final[dict[Role, float]] = {"cache": 0.1, "request": 0.5, "bus": 1.0, "background": 2.0, "queue": 1.0}
 
 
-# A call may have got a connection that the server closed since. redis-py would repeat it ten times, after pauses: then a
+# A call may have got a connection that the server closed since. redis-py would repeat it ten times, after pauses: a
 # server that does not answer would take eleven times the timeout.
 ONCE_MORE: Final = Retry(NoBackoff(), 1)
 

@@ -152,6 +152,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = broker_options | {
     "global_keyprefix": f"{REDIS_PREFIX}:celery:",
     "visibility_timeout": 13 * 3600,
     "socket_connect_timeout": 5,
+    # A page, or a transaction that sends scheduled tasks, waits for less than a second while the queue is away; by
+    # default for six. A worker has its own way to connect again.
+    "max_retries": 2,
+    "interval_start": 0.1,
+    "interval_step": 0.2,
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Sent by every `run_subscriptions`, and by `celery beat` where it runs; the database gives each turn to one of them.

@@ -14,6 +14,7 @@ import redis.asyncio.sentinel
 import redis.sentinel
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from django.conf import settings
 from django.test import override_settings
 from django_redis.cache import RedisCache
 from django_redis.exceptions import ConnectionInterrupted
@@ -88,7 +89,8 @@ def test_all_clients_follow_a_failover(group: sentinels.Group) -> None:
 
 def test_tasks_that_the_queue_accepts_after_a_failover_are_done(group: sentinels.Group) -> None:
     url, options = valkey_urls.broker(group.address)
-    app = Celery("failover", broker=url, broker_transport_options=options, task_ignore_result=True)
+    app = Celery("failover", broker=url, task_ignore_result=True)
+    app.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | options
     app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
     done: set[int] = set()
     accepted = set()

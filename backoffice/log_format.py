@@ -21,7 +21,8 @@ CONTEXT: Final = ("request_id", "actor", "stream", "position")
 # Of the access log (`backoffice.access_log`).
 ACCESS: Final = ("method", "path", "status", "ms")
 
-EMAIL: Final = re.compile(r"[\w.%+-]++@[\w-]++(?:\.[\w-]++)++")
+# Begins only where such a text does: otherwise each character of a long word would be tried as the beginning.
+EMAIL: Final = re.compile(r"(?<![\w.%+-])[\w.%+-]++@[\w-]++(?:\.[\w-]++)++")
 # Lines with which PostgreSQL explains an error; they quote values and statements.
 QUOTED: Final = re.compile(r"^(?:DETAIL|CONTEXT|QUERY|STATEMENT|LINE \d++):.*+\n?(?: *+\^ *+\n?)?", re.MULTILINE)
 # Characters that would begin a line of their own, or change what a terminal shows.

@@ -134,13 +134,15 @@ CACHES = {
 CACHE_MEMORY_MIB = read("CACHE_MEMORY_MIB", environment.whole(1, 65_536), 64)
 
 CELERY_BROKER_URL, broker_options = valkey_urls.broker(REDIS_QUEUE_URL or REDIS_URL)
+CELERY_BROKER_USE_SSL = valkey_urls.broker_tls(REDIS_QUEUE_URL or REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_TIME_LIMIT = 15 * 60
 # Two queues, so that minutes of work never wait behind hours of it. A worker without -Q serves both.
 CELERY_TASK_DEFAULT_QUEUE, LONG_QUEUE = f"{REDIS_PREFIX}-tasks", f"{REDIS_PREFIX}-long"
 CELERY_TASK_QUEUES = {name: {"exchange": name, "routing_key": name} for name in (CELERY_TASK_DEFAULT_QUEUE, LONG_QUEUE)}
-CELERY_TASK_ROUTES = {f"events.tasks.{name}": {"queue": LONG_QUEUE} for name in ("rebuild", "verify_log")}
+LONG_TASKS = ("events.tasks.rebuild", "events.tasks.verify_log", "backoffice.sections.privacy.tasks.make_export")
+CELERY_TASK_ROUTES = {name: {"queue": LONG_QUEUE} for name in LONG_TASKS}
 # One task for each free child: a fetched one would wait behind a long one, although another worker is free.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -150,6 +152,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = broker_options | {
     "global_keyprefix": f"{REDIS_PREFIX}:celery:",
     "visibility_timeout": 13 * 3600,
     "socket_connect_timeout": 5,
+    # A page, or a transaction that sends scheduled tasks, waits for less than a second while the queue is away; by
+    # default for six. A worker has its own way to connect again.
+    "max_retries": 2,
+    "interval_start": 0.1,
+    "interval_step": 0.2,
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Sent by every `run_subscriptions`, and by `celery beat` where it runs; the database gives each turn to one of them.

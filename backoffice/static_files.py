@@ -63,7 +63,9 @@ def share(storage: HashedModules, keep_days: int) -> tuple[int, int]:
 
 
 def _delete_older(folder: Path, instant: float) -> int:
-    old = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime < instant]
+    """Delete old files that have a name with a hash: no others, in case that the folder is not for these alone."""
+    named = (path for path in folder.rglob("*") if HASHED.fullmatch(path.relative_to(folder).as_posix()))
+    old = [path for path in named if path.is_file() and path.stat().st_mtime < instant]
     for path in old:
         path.unlink(missing_ok=True)
     return len(old)

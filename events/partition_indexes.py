@@ -11,6 +11,8 @@ meantime gets the index from its parent.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from django.db import connection
@@ -40,17 +42,17 @@ def build(index: str, suffix: str) -> None:
     """Steps 2 and 3 for the parent's index; the partitions' indexes are called like the partition with `suffix`."""
     definition = store.query(DEFINITION, (index,))[0][0]
     for table, name, is_valid in store.query(LACKING, {"index": index, "suffix": suffix}):
-        if is_valid is False:  # its build was interrupted
-            _run(f"drop index concurrently {name}")
-        if not is_valid:
-            _run(f"create index concurrently {name} on {table}{definition}")
+        with _lock_timeout("0"):  # it waits for all open transactions, and no writer waits for it
+            if is_valid is False:  # its build was interrupted
+                _run(f"drop index concurrently {name}")
+            if not is_valid:
+                _run(f"create index concurrently {name} on {table}{definition}")
         patiently(f"alter index {index} attach partition {name}")
 
 
 def patiently(statement: str) -> None:
     """Run a statement that locks the log; again while a long transaction uses it, so that no writer waits long."""
-    _run(f"set lock_timeout = '{LOCK_TIMEOUT}'")
-    try:
+    with _lock_timeout(LOCK_TIMEOUT):
         for _ in range(ATTEMPTS - 1):
             try:
                 return _run(statement)
@@ -59,6 +61,13 @@ def patiently(statement: str) -> None:
                     raise
                 time.sleep(PAUSE)
         return _run(statement)
+
+
+@contextmanager
+def _lock_timeout(limit: str) -> Iterator[None]:
+    _run(f"set lock_timeout = '{limit}'")
+    try:
+        yield
     finally:
         _run("reset lock_timeout")
 

@@ -29,7 +29,8 @@ RETRY_SECONDS: Final = 1.0
 LONGEST_PAUSE: Final = 5.0
 AFTER: Final = 0.05  # into a turn, so that the clocks of two statements cannot disagree about it
 
-# Reads only, unless a turn is free. A row with other seconds is of an earlier release.
+# Reads only, unless a turn is free. A row with other seconds is of an earlier release. One of a turn to come is of a
+# clock that was ahead; the next turn may be another process's, whose statement began a moment later.
 CLAIM = """
 with wanted as (
     select name, seconds, floor(extract(epoch from clock_timestamp())::float8 / seconds)::bigint as turn
@@ -38,11 +39,12 @@ with wanted as (
     insert into events_schedule as kept (name, seconds, turn, sender)
     select name, seconds, turn, %(sender)s from wanted
      where not exists (select from events_schedule s
-                        where s.name = wanted.name and s.seconds = wanted.seconds and s.turn >= wanted.turn)
+                        where s.name = wanted.name and s.seconds = wanted.seconds
+                          and s.turn between wanted.turn and wanted.turn + 1)
      order by name
     on conflict (name) do update
        set seconds = excluded.seconds, turn = excluded.turn, sender = excluded.sender, sent_at = clock_timestamp()
-     where kept.seconds <> excluded.seconds or kept.turn < excluded.turn
+     where kept.seconds <> excluded.seconds or kept.turn not between excluded.turn and excluded.turn + 1
     returning name
 )
 select array(select name from claimed), extract(epoch from clock_timestamp())::float8,

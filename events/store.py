@@ -8,6 +8,7 @@ writers of the same stream wait for each other.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
@@ -355,10 +356,12 @@ select {decoding.COLUMNS} from events_event where stream = any(%s) order by stre
 def read_streams(streams: Sequence[str]) -> list[RecordedEvent]:
     """All events of several streams, stream by stream; archived ones are read from their files."""
     found = decoding.events_of(query(READ_STREAMS_SQL, (arrays.Texts(streams),)))
-    begun = {event.stream for event in found if event.version == 1}
-    if _past is None or len(begun) == len(set(streams)):
+    first = {event.stream: event.version for event in reversed(found)}
+    lacking = {stream for stream in streams if first.get(stream) != 1}
+    if _past is None or not lacking:
         return found
-    earlier = _past.read_streams(set(streams) - begun)
+    # What was archived since the statement is in `found` already.
+    earlier = [event for event in _past.read_streams(lacking) if event.version < first.get(event.stream, math.inf)]
     return sorted(earlier + found, key=lambda event: (event.stream, event.version)) if earlier else found
 
 

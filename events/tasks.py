@@ -73,11 +73,14 @@ def snapshot() -> tuple[int, int]:
     return snapshot_upkeep.refresh(), snapshot_upkeep.prune()
 
 
-# Long, for a person with millions of submissions; redelivered, it continues where it was.
-@shared_task(time_limit=LONG_SECONDS, reject_on_worker_lost=True)
+# Of one task: some minutes of work. The next one continues, at most a minute later.
+PURGED_AT_ONCE = 500_000
+
+
+@shared_task(reject_on_worker_lost=True)
 def finish_erasures() -> int:
     """Finish purges that a process left unfinished: it died, or the rest was too much for one request."""
-    return purging.finish()
+    return purging.finish(most=PURGED_AT_ONCE, is_patient=False)
 
 
 def _in_batches(some: Callable[[int], int]) -> None:

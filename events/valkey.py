@@ -20,6 +20,8 @@ import redis.asyncio
 from django.conf import settings
 from redis import sentinel
 from redis.asyncio import sentinel as async_sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from events import valkey_urls
 
@@ -29,9 +31,14 @@ Role: TypeAlias = Literal["cache", "request", "bus", "background", "queue"]
 TIMEOUTS: Final[dict[Role, float]] = {"cache": 0.1, "request": 0.5, "bus": 1.0, "background": 2.0, "queue": 1.0}
 
 
+# A call may have got a connection that the server closed since. redis-py would repeat it ten times, after pauses: a
+# server that does not answer would take eleven times the timeout.
+ONCE_MORE: Final = Retry(NoBackoff(), 1)
+
+
 def client(role: Role, **options: Any) -> redis.Redis:
     """A new blocking client; `options` are redis-py's and override the role's timeouts."""
-    given = _with_timeouts(role, options)
+    given = {"retry": ONCE_MORE} | _with_timeouts(role, options)
     known = valkey_urls.sentinels(address(role))
     if known is None:
         return redis.Redis.from_url(address(role), **given)
@@ -79,11 +86,11 @@ def address(role: Role) -> str:
 def _with_timeouts(role: Role, options: dict[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {"socket_timeout": TIMEOUTS[role], "socket_connect_timeout": TIMEOUTS[role]}
     if role == "cache":
-        given["retry"] = None  # redis-py repeats a failed call three times; loading the value is quicker
+        given["retry"] = None  # loading the value is quicker
     return given | options
 
 
 def _of_sentinels(known: valkey_urls.Sentinels, role: Role) -> dict[str, Any]:
     """How to connect to the Sentinels: as quickly as to the server, and to the next one where one does not answer."""
     timeouts = {"socket_timeout": TIMEOUTS[role], "socket_connect_timeout": TIMEOUTS[role], "retry": None}
-    return {**timeouts, **known.asked_with, **({"ssl": True} if known.tls else {})}
+    return {**timeouts, **known.asking}

@@ -33,6 +33,11 @@ class Sentinels(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool
     asked_with: dict[str, str]
 
+    @property
+    def asking(self) -> dict[str, Any]:
+        """How redis-py connects to the Sentinels."""
+        return {**self.asked_with, **({"ssl": True} if self.tls else {})}
+
     def options(self) -> dict[str, Any]:
         """How redis-py connects to the primary."""
         given: dict[str, Any] = {"db": self.database, "username": self.user, "password": self.password}
@@ -80,9 +85,15 @@ def broker(address: str) -> tuple[str, dict[str, Any]]:
     login = f"{quote(known.user or '', safe='')}:{quote(known.password or '', safe='')}@" if known.password else ""
     hosts = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in known.hosts]
     options: dict[str, Any] = {"master_name": known.name}
-    if known.asked_with:
-        options["sentinel_kwargs"] = known.asked_with
+    if known.asking:
+        options["sentinel_kwargs"] = known.asking
     return ";".join(f"sentinel://{login}{host}/{known.database}" for host in hosts), options
+
+
+def broker_tls(address: str) -> dict[str, Any] | None:
+    """Celery's `broker_use_ssl` for Sentinels with TLS; kombu reads that of a server from its address."""
+    known = sentinels(address)
+    return {"ssl_cert_reqs": "required"} if known is not None and known.tls else None
 
 
 def cache(address: str) -> tuple[str, dict[str, Any]]:
@@ -90,12 +101,13 @@ def cache(address: str) -> tuple[str, dict[str, Any]]:
     known = sentinels(address)
     if known is None:
         return address, {}
-    scheme = "rediss" if known.tls else "redis"
     options: dict[str, Any] = {
         "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
         "SENTINELS": list(known.hosts),
-        "SENTINEL_KWARGS": known.asked_with,
+        "SENTINEL_KWARGS": known.asking,
     }
     if known.password:
         options |= {"USERNAME": known.user, "PASSWORD": known.password}
-    return f"{scheme}://{known.name}/{known.database}", options
+    if known.tls:  # with rediss:// it would look for a server of that name
+        options["CONNECTION_POOL_KWARGS"] = {"ssl": True}
+    return f"redis://{known.name}/{known.database}", options

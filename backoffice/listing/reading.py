@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.db import connection
 from django.db.models import BooleanField, ExpressionWrapper, OuterRef, Q, QuerySet, Subquery
 
 from backoffice.listing import order as orders
 from backoffice.listing import totals
 from backoffice.listing.order import Key, Order, Start
 from backoffice.listing.statements import Statement, compiled
+from events.db import replica
 
 NEARBY: Final = 2_000
 HIT_CAP: Final = 50_000
@@ -213,6 +213,6 @@ def _beyond(order: Order, start: Start) -> tuple[str, Sequence[Any]]:
 def _fetch(statement: Statement | None) -> list[Any]:
     if statement is None:
         return []
-    with connection.cursor() as cursor:
+    with replica.database().cursor() as cursor:
         cursor.execute(statement.sql, statement.parameters)
         return list(cursor.fetchall())

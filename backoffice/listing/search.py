@@ -11,12 +11,12 @@ from __future__ import annotations
 import uuid
 from typing import Any, Final
 
-from django.db import connection
 from django.db.models import BooleanField, Func, Q, TextField, Value
 
 from backoffice import text
 from backoffice.listing.refusals import InvalidFilter
 from backoffice.listing.spec import Spec
+from events.db import replica
 
 MAX_SEARCH: Final = 200
 MAX_WORDS: Final = 8
@@ -88,6 +88,6 @@ def _text(value: str) -> Value:
 
 
 def _fold(found: list[str]) -> list[tuple[str, bool]]:
-    with connection.cursor() as cursor:
+    with replica.database().cursor() as cursor:
         cursor.execute(FOLD, [found])
         return list(cursor.fetchall())

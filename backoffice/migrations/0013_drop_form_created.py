@@ -1,10 +1,11 @@
 """Drop the index that `submissions_form_live` and `submissions_form_all` replace."""
 
-from django.contrib.postgres.operations import RemoveIndexConcurrently
 from django.db import migrations
+
+from backoffice.index_operations import DropIndex
 
 
 class Migration(migrations.Migration):
     atomic = False
     dependencies = [("backoffice", "0012_list_indexes")]
-    operations = [RemoveIndexConcurrently("submission", "submissions_form_created")]
+    operations = [DropIndex("submission", "submissions_form_created")]

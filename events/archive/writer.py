@@ -17,7 +17,7 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -38,7 +38,8 @@ KEEP_DAYS: Final = 365
 LOCK_TIMEOUT: Final = "500ms"  # readers and writers of the log wait no longer than this
 LOCK_PAUSE: Final = 0.5
 PATIENCE: Final = 60.0
-STREAMS: Final = 500  # snapshots in one transaction, read and written with a few statements
+STREAMS: Final = 500  # snapshots in one transaction, read and written with a few statements ...
+EVENTS: Final = 20_000  # ... and the events in memory for them
 
 ReportProgress = Callable[[str, int, int], None]
 
@@ -249,9 +250,10 @@ select stream, max(version) from {table} where stream > %s collate "C"
  group by stream having count(*) >= {least} order by stream limit {limit}
 """
 
-# How far the snapshots of streams reach.
+# How far the snapshots of streams reach, and how many events follow them.
 COVERED = """
-select w.stream, coalesce(n.version, 0) from unnest(%s, %s) w(stream, state_version)
+select w.stream, coalesce(n.version, 0), s.version - coalesce(n.version, 0)
+  from unnest(%s, %s) w(stream, state_version) join events_stream s on s.stream = w.stream collate "C"
   left join lateral (
     select max(version) as version from events_snapshot n
      where n.stream = w.stream collate "C" and n.state_version = w.state_version) n on true
@@ -278,14 +280,29 @@ def _cover(versions: Mapping[str, int]) -> None:
     shapes = {stream: record for stream in versions if (record := _record_of(stream)) is not None}
     numbers = arrays.Numbers(record.state_version for record in shapes.values())
     covered = store.query(COVERED, (arrays.Texts(shapes), numbers)) if shapes else []
-    lacking = [stream for stream, upto in covered if versions[stream] - upto >= snapshots.TAIL]
-    taken = [
-        snapshots.Taken(shapes[stream], stream, now.version, now.state)
-        for stream, now in snapshots.folded_many(lacking).items()
-        if not now.unreadable  # a snapshot would hide them; without it the state is folded from the file
-    ]
-    with transaction.atomic():
-        snapshots.save_all(taken)
+    lacking = [(stream, tail) for stream, upto, tail in covered if versions[stream] - upto >= snapshots.TAIL]
+    for streams in _with_few_events(lacking):
+        taken = [
+            snapshots.Taken(shapes[stream], stream, now.version, now.state)
+            for stream, now in snapshots.folded_many(streams).items()
+            if not now.unreadable  # a snapshot would hide them; without it the state is folded from the file
+        ]
+        with transaction.atomic():
+            snapshots.save_all(taken)
+
+
+def _with_few_events(tails: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    """Divide streams into lists of at most `EVENTS` events together, or of one stream."""
+    streams: list[str] = []
+    events = 0
+    for stream, tail in tails:
+        if streams and events + tail > EVENTS:
+            yield streams
+            streams, events = [], 0
+        streams.append(stream)
+        events += tail
+    if streams:
+        yield streams
 
 
 def _record_of(stream: str) -> aggregate.Aggregate | None:

@@ -55,6 +55,11 @@ def alias() -> str:
     return ALIAS if _active.get() and not connections[DEFAULT_DB_ALIAS].in_atomic_block else DEFAULT_DB_ALIAS
 
 
+def database() -> Any:
+    """Django's connection to `alias()`, for cursors."""
+    return connections[alias()]
+
+
 @contextlib.contextmanager
 def reading(position: int | None) -> Iterator[bool]:
     """Read inside from the standby where it may be used for a reader at `position`; yields whether it is."""

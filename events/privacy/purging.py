@@ -7,7 +7,8 @@ being purged, and where:
     2  batch   one transaction: lock the row, run its step for a batch of rows, move the row
     3  done    after the last step the subjects' tombstones get the time; then the next group, or the row is deleted
 
-Several processes may purge at once: they take turns at the row, and no batch is repeated.
+Several processes may purge at once: they take turns at the row, and no batch is repeated. A task does not wait for its
+turn (`is_patient`), so that tasks which are sent while a long purge runs do not occupy all workers.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ on conflict (erased_at) do nothing
 BEGUN: Final = "select 1 from events_purge where erased_at = %s"
 
 PLACE: Final = "select subjects, step, after::text from events_purge where erased_at = %s for update"
+PLACE_IF_FREE: Final = f"{PLACE} skip locked"
 
 MOVE: Final = """
 update events_purge set step = %s, after = %s::jsonb, rows = rows + %s, updated_at = clock_timestamp()
@@ -169,16 +171,23 @@ def ignore_progress(_step: str, _rows: int) -> None:
     """Ignore the progress."""
 
 
-def finish(only: Iterable[str] | None = None, report: ReportStep = ignore_progress, most: float = math.inf) -> int:
+def finish(
+    only: Iterable[str] | None = None,
+    report: ReportStep = ignore_progress,
+    most: float = math.inf,
+    *,
+    is_patient: bool = True,
+) -> int:
     """Purge all pending erasures, or those of the subjects in `only`; returns how many subjects were finished.
 
-    `report` is called with each batch's step and its number of rows; after `most` rows the purge stops. When one
-    erasure fails, the others are purged nevertheless, and the first error is raised.
+    `report` is called with each batch's step and its number of rows; after `most` rows the purge stops. An erasure that
+    another process is purging is left to it unless the caller `is_patient`. When one erasure fails, the others are
+    purged nevertheless, and the first error is raised.
     """
     done, left, failed = 0, most, None
     for (erased_at,) in store.query(WAITING, {"only": None if only is None else list(only)}):
         try:
-            finished, rows = _purge(erased_at, report, left)
+            finished, rows = _purge(erased_at, report, left, PLACE if is_patient else PLACE_IF_FREE)
         except Exception as error:
             failed = failed or error
             continue
@@ -191,14 +200,14 @@ def finish(only: Iterable[str] | None = None, report: ReportStep = ignore_progre
     return done
 
 
-def _purge(erased_at: datetime, report: ReportStep, most: float) -> tuple[int, int]:
+def _purge(erased_at: datetime, report: ReportStep, most: float, place: str) -> tuple[int, int]:
     """Purge one erasure; returns the finished subjects and the number of rows, at most about `most`."""
     done = rows = 0
     _begin(erased_at)
     while rows < most:
         with transaction.atomic():
-            found = store.query(PLACE, (erased_at,))
-            if not found:  # another process has finished it
+            found = store.query(place, (erased_at,))
+            if not found:  # another process has finished it, or is at it
                 break
             step, read, finished = _batch(erased_at, *found[0], limit=int(min(BATCH, most - rows)))
         report(step, read)

@@ -14,6 +14,7 @@ import pytest
 from django.db import connection
 
 from backoffice.models import Form, Submission, User
+from backoffice.sections.privacy import export_jobs
 from backoffice.sections.users import domain as users
 from devtools.postgres import postgres_program
 from events import commands, head, snapshots, store
@@ -67,6 +68,8 @@ def test_two_part_dump_is_restored_without_an_error_and_erased_people_stay_erase
     factories.submission(factories.form(owner=user), q="an answer")
     erased = factories.user(first_name="Byron", email="byron@example.org")
     commands.dispatch(factories.command(users.EraseUser(), erased, reason="asked for it"))
+    exported = export_jobs._new(User.objects.get(pk=user))
+    assert export_jobs.advance(exported.pk)
     before, epoch, end = content(), head.epoch(), head.safe()
     name = connection.settings_dict["NAME"]
     connection.close()
@@ -85,6 +88,8 @@ def test_two_part_dump_is_restored_without_an_error_and_erased_people_stay_erase
         assert "augusta@example.org" not in (tmp_path / "log.sql").read_text()
         assert "Byron" not in str(store.read_stream(f"user-{erased}"))
         assert store.query("select count(*) from users where email like 'byron%'")[0][0] == 0
+        copies = "select (select count(*) from person_exports), (select count(*) from person_export_parts)"
+        assert store.query(copies) == [(0, 0)], "their keys are beside them, and a backup outlives an erasure"
     finally:
         own_databases._use(name)
         subject_keys.CACHE.clear()

@@ -24,9 +24,11 @@ def own_log(size: int = 5, upto: int = 20) -> Iterator[None]:
         execute(*(sql.read(file) for file in getattr(migration(name), "FORWARD", ())))
     execute("update events_epoch set place = events_place()", f"select events_partition({upto}, {size})")
     subject_keys.CACHE.clear()  # cached keys of an earlier log whose streams had the same names
-    yield
-    connection.rollback()
-    execute(f"drop schema {SCHEMA} cascade", "reset search_path")
+    try:
+        yield
+    finally:
+        connection.rollback()
+        execute(f"drop schema {SCHEMA} cascade", "reset search_path")
 
 
 def migration(name: str) -> Any:

@@ -254,16 +254,22 @@ def folder(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[No
     archives.reader.cache_clear()
 
 
-@pytest.mark.parametrize("least", [snapshots.TAIL])
-def test_archiving_needs_no_statement_and_no_snapshot_for_a_short_stream(folder: None, least: int) -> None:
+def test_archiving_needs_no_statement_and_no_snapshot_for_a_short_stream(
+    folder: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    least, names = snapshots.TAIL, ["setting-long", "setting-longer", "setting-longest"]
+    monkeypatch.setattr(archiving, "EVENTS", 2 * least)
+
     def cost(streams: int) -> int:
-        with own_log(size=streams + 30, upto=2 * streams + 60):
+        with own_log(size=streams + 60, upto=2 * streams + 120):
             keys = [factories.user(first_name="Ada") for _ in range(streams)]
-            store.append("setting-long", [site_settings.SettingChanged(value=n) for n in range(least)])
-            effects.grow(30)
+            for name in names:
+                store.append(name, [site_settings.SettingChanged(value=n) for n in range(least)])
+            effects.grow(60)
             seals.seal()
             spent = statements(archiving.archive_next, keep_days=0)
-            assert store.query("select stream, version from events_snapshot") == [("setting-long", least)]
+            taken = store.query("select stream, version from events_snapshot order by stream")
+            assert taken == [(name, least) for name in names]
             assert snapshots.state(f"user-{keys[0]}")[0].first_name == "Ada", "read from the file"
             assert factories.update(keys[0], last_name="Lovelace").version == 2
             assert versions(f"user-{keys[0]}") == [2], "the next write need not read the file"

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 import redis
+import redis.asyncio.sentinel
+import redis.sentinel
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from django.conf import settings
 from django.test import override_settings
 from django_redis.cache import RedisCache
+from django_redis.exceptions import ConnectionInterrupted
+from kombu.exceptions import OperationalError
+from redis.backoff import ExponentialWithJitterBackoff
 
 from devtools import processes
 from events import notifications, valkey, valkey_urls
@@ -80,7 +89,8 @@ def test_all_clients_follow_a_failover(group: sentinels.Group) -> None:
 
 def test_tasks_that_the_queue_accepts_after_a_failover_are_done(group: sentinels.Group) -> None:
     url, options = valkey_urls.broker(group.address)
-    app = Celery("failover", broker=url, broker_transport_options=options, task_ignore_result=True)
+    app = Celery("failover", broker=url, task_ignore_result=True)
+    app.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | options
     app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
     done: set[int] = set()
     accepted = set()
@@ -104,6 +114,64 @@ def test_tasks_that_the_queue_accepts_after_a_failover_are_done(group: sentinels
         for number in range(1, 11):
             assert processes.wait_until(lambda number=number: send(number), WAIT)
         assert processes.wait_until(lambda: accepted <= done, WAIT), accepted - done
+
+
+@pytest.fixture
+def first_bytes() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a server that closes each connection, and the first byte that it received on each."""
+    found: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # at the end
+                while True:
+                    with server.accept()[0] as connection:
+                        found.append(connection.recv(1))
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield server.getsockname()[1], found
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("server", ["sentinel", "primary"])
+def test_every_client_uses_tls_for_the_sentinels_and_the_primary(
+    first_bytes: tuple[int, list[bytes]], server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, found = first_bytes
+    monkeypatch.setattr(ExponentialWithJitterBackoff, "compute", lambda *_: 0.0)
+    if server == "primary":  # as if a Sentinel had answered
+
+        async def discovered(*_: object) -> tuple[str, int]:
+            return "127.0.0.1", port
+
+        monkeypatch.setattr(redis.sentinel.Sentinel, "discover_master", lambda *_: ("127.0.0.1", port))
+        monkeypatch.setattr(redis.asyncio.sentinel.Sentinel, "discover_master", discovered)
+    address = f"sentinels://:secret@127.0.0.1:{port}/tls-{port}"  # django-redis keeps a pool for each name
+    url, options = valkey_urls.broker(address)
+    app = Celery("tls", broker=url, broker_use_ssl=valkey_urls.broker_tls(address))
+    app.conf.broker_transport_options = options | {"max_retries": 0}
+    location, cache_options = valkey_urls.cache(address)
+    cache = RedisCache(location, {"OPTIONS": cache_options})
+
+    async def ping() -> None:
+        async with valkey.async_client("bus", retry=None) as client:
+            await client.ping()
+
+    acts: list[Callable[[], object]] = [
+        lambda: valkey.client("bus", retry=None).ping(),
+        lambda: asyncio.run(ping()),
+        lambda: app.send_task("any", retry=False),
+        lambda: cache.get("any"),
+    ]
+    with override_settings(REDIS_URL=address):
+        for act in acts:
+            before = len(found)
+            with pytest.raises((redis.RedisError, OperationalError, ConnectionInterrupted)):
+                act()
+            assert found[before:]
+    assert set(found) == {b"\x16"}, "the first byte of a TLS handshake"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 from devtools import processes
 from devtools.valkey import Valkey
 from realtime import frames, log_reader, publish, pubsub
+from realtime import server as web_server
 from tests.realtime import harness
 from tests.realtime.harness import Relay, Server, Writer, run_scenario
 
@@ -142,17 +143,14 @@ def test_stopping_process_is_not_ready_but_serves_for_the_delay(writer: Writer, 
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "601"])
-def test_wrong_delay_ends_the_start_with_one_line(value: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "realtime.server", "--shutdown-delay", value],
-        cwd=PROJECT,
-        env=harness.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "SHUTDOWN_DELAY=0-600" in done.stderr
+def test_wrong_delay_ends_the_start_with_one_line(
+    value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHUTDOWN_DELAY", value)
+    with pytest.raises(SystemExit) as ended:
+        web_server.main([])
+    assert ended.value.code == 2
+    assert "SHUTDOWN_DELAY=0-600" in capsys.readouterr().err
 
 
 @pytest.fixture

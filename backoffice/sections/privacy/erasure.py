@@ -170,35 +170,34 @@ def _with_own_key(streams: Sequence[str]) -> list[str]:
 
 # -- after the commit -------------------------------------------------------------------------------------------------
 
-# The next rows of a form, newest first, so that each is read once. They are updated by an array of their ids: in a join
-# PostgreSQL would read the whole table for each batch.
+# The next rows of a form in the order of their ids (index `submissions_form_all`), so that each is read once. They are
+# updated by an array of their ids: in a join PostgreSQL would read the whole table for each batch.
 ANSWERS: Final = """
 with batch as materialized (
     select id, answers <> %(none)s::jsonb as is_readable from submissions
-     where form_id = %(form)s::uuid and id > %(id)s::uuid order by id limit %(limit)s
+     where form_id = %(form)s::uuid and id {beyond} %(after)s::uuid order by id limit %(limit)s
 ), changed as (
     update submissions set answers = %(none)s::jsonb
      where id = any(array(select id from batch where is_readable)) returning 1
 )
-select (select count(*) from batch), (select count(*) from changed), last.id::text
-  from (select id from batch order by id desc limit 1) last
+select (select count(*) from batch), last.id::text from (select id from batch order by id desc limit 1) last
 """
 
-FIRST: Final = "00000000-0000-0000-0000-000000000000"  # no submission has it
+LOWEST: Final = str(uuid.UUID(int=0))
 
 COUNT: Final = "select count(*) from submissions where form_id = any(%(forms)s::uuid[])"
 
 
 def _sweep_answers(subjects: Sequence[str], limit: int, place: Any) -> tuple[int, Any]:
-    """Clears the answers of the forms' submissions, form after form; a place is (form, id)."""
+    """Clears the answers of the forms' submissions, form after form; a place is [form, id]."""
     parameters = _parameters(subjects, limit)
     rows = 0
     for form in sorted(parameters["forms"]):
         if place is not None and form < place[0]:
             continue
-        key = place[1] if place is not None and form == place[0] else FIRST
-        wanted = parameters | {"form": form, "id": key, "limit": limit - rows}
-        for read, _changed, last in store.query(ANSWERS, wanted):
+        after, beyond = (place[1], ">") if place is not None and form == place[0] else (LOWEST, ">=")
+        wanted = parameters | {"form": form, "after": after, "limit": limit - rows}
+        for read, last in store.query(ANSWERS.format(beyond=beyond), wanted):
             rows += read
             if rows == limit:
                 return rows, [form, last]

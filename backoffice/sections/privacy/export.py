@@ -35,11 +35,16 @@ BATCH: Final = 500
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where the next part begins: a list of the document, a form, and the record after which it goes on."""
+    """Where the next part begins: a list of the document, and the record after which it continues.
+
+    after       creation time and id of that form or conflict
+    submission  id of that submission to `form`
+    """
 
     section: str
     form: uuid.UUID | None = None
-    after: tuple[datetime, uuid.UUID] | None = None  # creation time and id
+    after: tuple[datetime, uuid.UUID] | None = None
+    submission: uuid.UUID | None = None
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -95,17 +100,22 @@ def _submissions(user: models.User, place: Place) -> Part:
     texts: list[bytes] = []
     records, following = 0, Place("conflicts")
     for form in _forms_from(user, place.form):
-        start = place.after if form == place.form else None
-        rows = _submissions_after(form, start, BATCH - records)
+        rows = _submissions_after(form, place.submission if form == place.form else None, BATCH - records)
         texts += _texts("submission", rows)
         records += len(rows)
         if records == BATCH:
-            following = Place("submissions", form, _key(rows[-1]))
+            following = Place("submissions", form, submission=rows[-1].pk)
             break
     text = b",".join(texts)
     if text and place.form is not None:
         text = b"," + text
     return Part(text if following.section == "submissions" else text + b'],"conflicts":[', records, following)
+
+
+def _submissions_after(form: uuid.UUID, after: uuid.UUID | None, limit: int) -> list[models.Submission]:
+    """The next submissions to a form, deleted ones too, in the order of their ids: along `submissions_form_all`."""
+    rows = models.Submission.objects.filter(form_id=form)
+    return list((rows if after is None else rows.filter(pk__gt=after)).order_by("pk")[:limit])
 
 
 def _forms_from(user: models.User, form: uuid.UUID | None) -> list[uuid.UUID]:
@@ -129,14 +139,6 @@ def _rows_after(rows: QuerySet[Any], after: tuple[datetime, uuid.UUID] | None, l
     if after is not None:
         rows = rows.filter(Beyond([F("created_at"), F("id")], [Value(one) for one in after], less=False))
     return list(rows.order_by("created_at", "id")[:limit])
-
-
-def _submissions_after(form: uuid.UUID, after: tuple[datetime, uuid.UUID] | None, limit: int) -> list[Any]:
-    """The next submissions of a form, deleted ones too, in the order of their ids: the index of all of them."""
-    rows = models.Submission.objects.filter(form_id=form)
-    if after is not None:
-        rows = rows.filter(pk__gt=after[1])
-    return list(rows.order_by("pk")[:limit])
 
 
 def _key(row: Any) -> tuple[datetime, uuid.UUID]:

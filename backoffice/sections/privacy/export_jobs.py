@@ -4,8 +4,8 @@
     2  advance   one transaction: lock the row, make the next part from its place, store it, move the place
     3  finished  the page offers the file; each download is recorded
 
-A worker that dies is replaced: the task is delivered again, and `resume` runs every minute. Two workers take turns at
-the row. An erasure of the person, of a form or of a submission deletes the person's exports.
+A worker that dies is replaced: the task is delivered again, and `resume` runs every minute. A worker leaves an export
+to another one that is at it. An erasure of the person, of a form or of a submission deletes the person's exports.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from backoffice import models
 from backoffice.sections.privacy import erasure, export
 from backoffice.sections.privacy.models import PersonExport, PersonExportPart
 from events import context, jobs, store, types
+from events.db import arrays
 from events.privacy import key_witness, master_keys
 
 TASK: Final = "backoffice.sections.privacy.tasks.make_export"
@@ -92,9 +93,9 @@ def make(key: uuid.UUID) -> None:
 
 
 def advance(key: uuid.UUID) -> bool:
-    """Make the next part; False when there is none, or the export was deleted."""
+    """Make the next part; False when there is none, the export was deleted, or another worker is at it."""
     with transaction.atomic():
-        row = PersonExport.objects.select_for_update().filter(pk=key, finished_at=None).first()
+        row = PersonExport.objects.select_for_update(skip_locked=True).filter(pk=key, finished_at=None).first()
         user = None if row is None else models.User.objects.filter(pk=row.user_id).first()
         if row is None or user is None:
             return False
@@ -114,7 +115,7 @@ def advance(key: uuid.UUID) -> bool:
 def resume() -> int:
     """Send tasks for exports whose worker was lost, and delete old ones; returns how many tasks."""
     now = timezone.now()
-    PersonExport.objects.filter(requested_at__lt=now - KEPT).delete()
+    delete(PersonExport.objects.filter(requested_at__lt=now - KEPT).values_list("pk", flat=True))
     lost = PersonExport.objects.filter(finished_at=None, updated_at__lt=now - SILENT).values_list("pk", flat=True)
     for key in list(lost):
         jobs.send(TASK, str(key))
@@ -131,6 +132,18 @@ def of(user_id: uuid.UUID) -> list[PersonExport]:
 
 def find(user_id: uuid.UUID, key: uuid.UUID) -> PersonExport | None:
     return PersonExport.objects.filter(user_id=user_id, pk=key).first()
+
+
+DELETE: Final = "delete from person_exports where id = any(%s) returning id"
+
+PARTS_OF: Final = "delete from person_export_parts where export_id = any(%s::uuid[])"
+
+
+def delete(keys: Iterable[uuid.UUID]) -> None:
+    """Delete exports with their parts, the row first: that waits for a worker, which then makes no further part."""
+    with transaction.atomic():
+        gone = [str(key) for (key,) in store.query(DELETE, (arrays.Uuids(keys),))]
+        store.execute(PARTS_OF, (gone,))
 
 
 def download(row: PersonExport) -> Iterator[bytes]:
@@ -168,8 +181,6 @@ delete from person_exports where user_id in (
                where s.id = any(%(submissions)s::uuid[]))
 returning id
 """
-
-PARTS_OF: Final = "delete from person_export_parts where export_id = any(%s::uuid[])"
 
 
 def purge(subjects: Sequence[str], _limit: int) -> int:

@@ -135,7 +135,7 @@ class PrivacyPages(RecordPages):
         if found is None:
             raise Http404
         if "delete" in request.POST:
-            found.delete()
+            export_jobs.delete([found.pk])
             messages.success(request, _("The export was deleted."))
         elif found.finished_at:
             try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from importlib import import_module
 
+import psycopg
 import pytest
 from django.apps import apps
 from django.db import connection, utils
 from django.db.migrations.state import ProjectState
 
-from backoffice import index_operations, models
+from backoffice import health, index_operations, models
+from devtools import processes
 from metrics.monitoring import indexes
+from tests import factories
 from tests.backoffice import list_rows
 
 DEFINITION = "select pg_get_indexdef(indexrelid), indisvalid from pg_index where indexrelid = to_regclass(%s)"
@@ -72,6 +75,33 @@ def test_a_failed_build_of_an_index_is_repeated() -> None:
         with connection.schema_editor(atomic=False) as editor:
             operation.database_forwards("backoffice", editor, state, state)
         assert query(DEFINITION, "users_live_role") == wanted
+
+
+WAITS = "select 1 from pg_locks where not granted and %s = any(pg_blocking_pids(pid))"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_build_waits_for_a_transaction_for_longer_than_other_statements() -> None:
+    wanted = query(DEFINITION, "users_live_role")
+    query("drop index users_live_role")
+
+    def migrate() -> None:
+        query("set lock_timeout = '1ms'")  # in the session of this thread
+        migration = import_module("backoffice.migrations.0010_live_indexes").Migration
+        (operation,) = [one for one in migration.operations if one.index.name == "users_live_role"]
+        state = ProjectState.from_apps(apps)
+        with connection.schema_editor(atomic=False) as editor:
+            operation.database_forwards("backoffice", editor, state, state)
+
+    with psycopg.connect(**health.parameters()) as other:
+        other.execute("set transaction isolation level repeatable read")  # so that its snapshot stays open
+        other.execute("select from users")
+        build = factories.Thread(migrate)
+        pid = other.info.backend_pid
+        assert processes.wait_until(lambda: bool(query(WAITS, pid)) or not build.is_alive(), 30)
+        assert build.is_alive()
+    build.result()
+    assert query(DEFINITION, "users_live_role") == wanted
 
 
 @pytest.mark.django_db

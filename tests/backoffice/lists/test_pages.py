@@ -112,13 +112,13 @@ def test_instants_are_compared_to_the_microsecond() -> None:  # activepieces/act
         assert walk_back("submissions", sort=sort, limit=10) == found
 
 
-@pytest.mark.parametrize("sort", ["submission_count", "-submission_count"])
-def test_users_with_equal_counts_are_walked_once(counted: Spec, sort: str) -> None:  # carltongibson/django-filter#862
-    users = list_rows.users(10_000)
+def test_users_with_equal_counts_are_walked_once(counted: Spec) -> None:  # carltongibson/django-filter#862
+    users = list_rows.users(4_000)
     count(users)
-    found = walk(counted, sort=sort, limit=100)
-    assert len(found) == len(set(found)) == 10_000
-    assert set(found) == {one.pk for one in users}
+    for sort in ("submission_count", "-submission_count"):
+        found = walk(counted, sort=sort, limit=100)
+        assert len(found) == len(set(found)) == 4_000
+        assert set(found) == {one.pk for one in users}
 
 
 def test_total_of_a_search_is_the_same_on_every_page() -> None:  # wagtail/wagtail#3097

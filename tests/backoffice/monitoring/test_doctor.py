@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import redis
 from django.core.management import call_command
 from django.db import connection
 from django.db.backends.postgresql.base import DatabaseWrapper
@@ -18,7 +21,7 @@ from django.test import Client
 
 from backoffice import health
 from devtools import processes
-from events import store
+from events import store, valkey
 from events.types import new_id
 from metrics.management.commands import doctor
 from realtime import local_hub
@@ -107,6 +110,34 @@ def test_readyz_answers_degraded_without_valkey(client: Client, settings: Any) -
     settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+
+
+@pytest.fixture
+def hung(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+    """A Valkey that accepts connections and never answers; returns how many there were since the last call."""
+    monkeypatch.setitem(valkey.TIMEOUTS, "bus", 0.05)
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        server.setblocking(False)
+        settings.REDIS_URL = f"redis://127.0.0.1:{server.getsockname()[1]}"
+
+        def accepted() -> int:
+            number = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    server.accept()[0].close()
+                    number += 1
+            return number
+
+        yield accepted
+
+
+def test_valkey_that_does_not_answer_is_asked_once_by_readyz_and_twice_by_others(hung: Callable[[], int]) -> None:
+    """Each attempt takes the timeout, and an orchestrator waits for the answer of `/readyz` for seconds only."""
+    assert health.valkey() == "unreachable"
+    assert hung() == 1
+    with valkey.client("bus") as client, pytest.raises(redis.RedisError):
+        client.ping()
+    assert hung() == 2
 
 
 def test_livez_answers_200_and_readyz_503_without_a_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import Any
+from typing import Any, Final
 
+import psycopg
 import pytest
 from celery import current_app
 from django.db import connection
@@ -13,12 +14,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from backoffice import models
+from backoffice import health, models
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.privacy import erasure, export, export_jobs, tasks
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
+from devtools import processes
 from events import commands, jobs, store
+from events import tasks as event_tasks
 from events.privacy import purging
 from events.types import Command, new_id
 from tests import factories
@@ -65,16 +68,22 @@ select gen_random_uuid(), %s, '{"q": "x"}', now() - n * interval '1 minute', 1, 
 """
 
 
-@pytest.mark.django_db
-def test_purge_reads_each_submission_once() -> None:
-    """In a large table: of a small one, PostgreSQL would read all rows for each batch."""
+def fill(form: uuid.UUID, size: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(FILL, [form, size])
+        cursor.execute("analyze submissions")
 
+
+@pytest.fixture
+def crowd(db: None) -> None:
+    """Submissions to another form: of a small table, PostgreSQL would read all rows for each batch."""
+    fill(factories.form(), 20_000)
+
+
+def test_purge_reads_each_submission_once(crowd: None) -> None:
     def cost(size: int) -> int:
         form = factories.form()
-        with connection.cursor() as cursor:
-            cursor.execute(FILL, [factories.form(), 20_000])
-            cursor.execute(FILL, [form, size])
-            cursor.execute("analyze submissions")
+        fill(form, size)
         subjects, place, read = [f"form-{form}"], None, 0
 
         def sweep() -> None:
@@ -90,6 +99,28 @@ def test_purge_reads_each_submission_once() -> None:
         assert not models.Submission.objects.filter(form_id=form).exclude(answers=submissions.NO_ANSWERS).exists()
         return spent
 
+    assert cost(500) < 10 * 500
+    assert_about_linear(cost, 500)
+
+
+@pytest.mark.django_db
+def test_purge_reaches_the_lowest_id() -> None:
+    form = factories.form()
+    now = {"created_at": timezone.now(), "updated_at": timezone.now()}
+    models.Submission.objects.create(id=uuid.UUID(int=0), form_id=form, answers={"q": SECRET}, version=1, **now)
+    assert erasure._sweep_answers([f"form-{form}"], 100, None) == (1, None)
+    assert models.Submission.objects.get(form_id=form).answers == submissions.NO_ANSWERS
+
+
+def test_export_reads_each_submission_once(crowd: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "BATCH", 100)
+
+    def cost(size: int) -> int:
+        user = factories.user()
+        fill(factories.form(user), size)
+        return rows_read(document, user)
+
+    assert cost(500) < 10 * 500
     assert_about_linear(cost, 500)
 
 
@@ -166,6 +197,33 @@ def test_erasure_that_cannot_be_purged_does_not_stop_others(monkeypatch: pytest.
     assert left(first) == 0
 
 
+@pytest.mark.django_db(transaction=True)
+def test_task_leaves_an_erasure_to_the_process_that_purges_it(monkeypatch: pytest.MonkeyPatch, sent: list[str]) -> None:
+    monkeypatch.setattr(erasure, "AT_ONCE", 0)
+    user = person(3)
+    erase(user)
+    with psycopg.connect(**health.parameters()) as other:
+        other.execute("select from events_purge for update")
+        assert event_tasks.finish_erasures() == 0
+    assert left(user) == 3
+    event_tasks.finish_erasures()
+    assert left(user) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_next_task_continues_where_one_stopped(monkeypatch: pytest.MonkeyPatch, sent: list[str]) -> None:
+    monkeypatch.setattr(erasure, "AT_ONCE", 0)
+    monkeypatch.setattr(event_tasks, "PURGED_AT_ONCE", 5)
+    user = person(12)
+    erase(user)
+    runs = 0
+    while purging.progress(f"user-{user}"):
+        event_tasks.finish_erasures()
+        runs += 1
+    assert left(user) == 0
+    assert runs >= 3
+
+
 # -- export -----------------------------------------------------------------------------------------------------------
 
 
@@ -194,26 +252,6 @@ def test_export_needs_a_few_statements_for_each_part(monkeypatch: pytest.MonkeyP
         return statements(document, person(size))
 
     assert cost(200) - cost(100) <= 2 * 5, "two more parts"
-
-
-@pytest.mark.django_db
-def test_export_reads_each_submission_of_a_form_once() -> None:
-    def cost(size: int) -> int:
-        form = factories.form()
-        with connection.cursor() as cursor:
-            cursor.execute(FILL, [factories.form(), 20_000])
-            cursor.execute(FILL, [form, size])
-            cursor.execute("analyze submissions")
-
-        def pages() -> None:
-            after, read = None, 0
-            while rows := export._submissions_after(form, after, 50):
-                after, read = export._key(rows[-1]), read + len(rows)
-            assert read == size
-
-        return rows_read(pages)
-
-    assert_about_linear(cost, 500)
 
 
 @pytest.mark.django_db
@@ -306,6 +344,35 @@ def test_lost_export_is_continued_and_an_old_one_deleted(large: uuid.UUID, sent:
     assert export_jobs.resume() == 0
     models.PersonExport.objects.update(requested_at=timezone.now() - export_jobs.KEPT)
     export_jobs.resume()
+    assert (models.PersonExport.objects.count(), models.PersonExportPart.objects.count()) == (0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_worker_leaves_an_export_to_the_one_that_makes_it(large: uuid.UUID) -> None:
+    row = export_jobs.request(models.User.objects.get(pk=large))
+    with psycopg.connect(**health.parameters()) as other:
+        other.execute("select from person_exports for update")
+        assert not export_jobs.advance(row.pk)
+    assert export_jobs.advance(row.pk)
+
+
+WAITS: Final = "select 1 from pg_locks where not granted and pg_backend_pid() = any(pg_blocking_pids(pid))"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_export_deleted_while_a_part_is_made_leaves_none(large: uuid.UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, real = export_jobs.request(models.User.objects.get(pk=large)), export.part
+    deletions: list[factories.Thread] = []
+
+    def part(user: Any, place: Any) -> export.Part:
+        deletions.append(factories.Thread(lambda: export_jobs.delete([row.pk])))
+        assert processes.wait_until(lambda: bool(store.query(WAITS)), 30)
+        return real(user, place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export, "part", part)
+        assert export_jobs.advance(row.pk)
+    deletions[0].result()
     assert (models.PersonExport.objects.count(), models.PersonExportPart.objects.count()) == (0, 0)
 
 

@@ -91,6 +91,12 @@ def test_mail_addresses_are_removed(lines: Lines, form: str, address: str) -> No
     assert "@" not in (line if form == "text" else line["message"])
 
 
+def test_long_word_is_searched_once() -> None:
+    """In proportion to the square of its length, this would take hours."""
+    word = "a" * 2_000_000
+    assert log_format.scrub(f"{word} ada@example.org") == f"{word} <email>"
+
+
 @pytest.mark.django_db
 def test_values_that_postgresql_quotes_are_removed_from_message_and_traceback(lines: Lines, form: str) -> None:
     name = "Augusta" + " King"

@@ -72,10 +72,12 @@ def test_pages_that_stay_open_find_the_files_of_the_release_before(release: Rele
 def test_files_that_no_release_shares_any_more_are_deleted(release: Release, shared: Path) -> None:
     old, new = release("old", "1;\n"), release("new", "2;\n")
     static_files.share(old, keep_days=30)
-    for path in shared.rglob("*.js"):
+    (shared / "archive.jsonl").write_text("of somebody else")
+    for path in shared.rglob("*.*"):
         os.utime(path, (0, 0))
     copied, deleted = static_files.share(new, keep_days=30)
     assert deleted >= 1
+    assert (shared / "archive.jsonl").exists(), "only files with a hash in their names are deleted"
     assert [path.name for path in shared.rglob("*.js")] == [Path(new.hashed_files["js/page.js"]).name]
     assert static_files.share(new, keep_days=30) == (0, 0), "sharing again copies nothing"
     assert copied >= 1

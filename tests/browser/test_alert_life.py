@@ -89,9 +89,13 @@ def test_alert_is_pending_firing_acknowledged_and_resolved_in_two_browsers_and_n
         assert accepted.is_signed
         assert (refused.id, refused.body) == (accepted.id, accepted.body)
         manager.locator(f"[data-alert={ALERT}] a.name").click()
+        manager.get_by_label("Comment").fill("Half a sentence")
         manager.get_by_label("Note").fill("On it.")
         manager.get_by_role("button", name="Acknowledge", exact=True).click()
         expect(manager.locator("[data-part=timeline]")).to_contain_text("On it.")
+        expect(manager.get_by_label("Comment")).to_have_value("Half a sentence")
+        manager.get_by_label("Comment").fill("")
+        assert manager.evaluate("dispatchEvent(new Event('beforeunload', { cancelable: true }))"), "nothing is unsaved"
         acknowledged = viewer.locator(f"[data-alert={ALERT}][data-state=acknowledged]")
         expect(acknowledged).to_contain_text("Acknowledged", timeout=PATIENCE)
     finally:

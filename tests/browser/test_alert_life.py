@@ -47,7 +47,10 @@ returning id
 
 
 class Phone:
-    """Receives webhooks. The first attempt of a firing alert is refused, so it is repeated."""
+    """Receives webhooks of the alert. The first attempt while it is firing is refused, so it is repeated.
+
+    The sampler of the stack also judges the default rules by this machine; their messages are accepted and ignored.
+    """
 
     def __init__(self) -> None:
         self.arrived: queue.Queue[Received] = queue.Queue()
@@ -55,6 +58,8 @@ class Phone:
         self.server.start()
 
     def _answer(self, received: Received) -> int:
+        if received.body["data"]["alert"] != ALERT:
+            return 204
         self.arrived.put(received)
         return 503 if received.body["type"] == "alert.firing" and not received.earlier else 204
 
@@ -84,7 +89,7 @@ def test_alert_is_pending_firing_acknowledged_and_resolved_in_two_browsers_and_n
         for page in (manager, viewer):
             expect(page.locator(f"[data-alert={ALERT}][data-state=firing]")).to_be_visible(timeout=PATIENCE)
         refused, accepted = phone.next(), phone.next()
-        assert (refused.body["type"], refused.body["data"]["alert"]) == ("alert.firing", ALERT)
+        assert refused.body["type"] == "alert.firing"
         assert refused.is_signed
         assert accepted.is_signed
         assert (refused.id, refused.body) == (accepted.id, accepted.body)

@@ -49,7 +49,7 @@ def test_change_that_is_undone_while_its_save_is_under_way_stays_undone(admin: A
 def test_corrected_value_is_saved_although_the_invalid_one_had_no_answer(admin: Any, stack: live.Stack) -> None:
     """The record's kind has no queue: the page sends the unanswered input first, because it may be saved."""
     key = f"r{uuid.uuid4().hex[:8]}"
-    command(admin, "rule.create", key, {"title": "Load", "metric": "cpu.percent", "warn": 50, "clear": 40})
+    command(admin, "rule.create", key, {"title": "Load", "metric": "tls.days_left", "warn": 50, "clear": 40})
     opened(admin, key, "rule")
     lost_save(admin, warn="many")
     save(admin, warn="60")

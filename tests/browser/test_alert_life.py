@@ -88,11 +88,6 @@ def test_alert_is_pending_firing_acknowledged_and_resolved_in_two_browsers_and_n
         expect(viewer.locator("[data-part=pending]")).to_contain_text("Conflicts of a test", timeout=PATIENCE)
         for page in (manager, viewer):
             expect(page.locator(f"[data-alert={ALERT}][data-state=firing]")).to_be_visible(timeout=PATIENCE)
-        refused, accepted = phone.next(), phone.next()
-        assert refused.body["type"] == "alert.firing"
-        assert refused.is_signed
-        assert accepted.is_signed
-        assert (refused.id, refused.body) == (accepted.id, accepted.body)
         manager.locator(f"[data-alert={ALERT}] a.name").click()
         manager.get_by_label("Comment").fill("Half a sentence")
         manager.get_by_label("Note").fill("On it.")
@@ -101,6 +96,11 @@ def test_alert_is_pending_firing_acknowledged_and_resolved_in_two_browsers_and_n
         expect(manager.get_by_label("Comment")).to_have_value("Half a sentence")
         manager.get_by_label("Comment").fill("")
         assert manager.evaluate("dispatchEvent(new Event('beforeunload', { cancelable: true }))"), "nothing is unsaved"
+        refused, accepted = phone.next(), phone.next()
+        assert refused.body["type"] == "alert.firing"
+        assert refused.is_signed
+        assert accepted.is_signed
+        assert (refused.id, refused.body) == (accepted.id, accepted.body)
         acknowledged = viewer.locator(f"[data-alert={ALERT}][data-state=acknowledged]")
         expect(acknowledged).to_contain_text("Acknowledged", timeout=PATIENCE)
     finally:

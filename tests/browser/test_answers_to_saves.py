@@ -1,4 +1,4 @@
-"""A save whose answer is late or lost: the next save sends the text of the page, and nothing that was replaced since."""
+"""A save whose answer is late or lost: the next one saves the text of the page, and no value that was replaced."""
 
 from __future__ import annotations
 

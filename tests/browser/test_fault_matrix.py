@@ -247,6 +247,8 @@ WAYS = {
         lambda text: {"#bulk [name=reason]": text},
         "#bulk button[value=dismiss]",
         lambda scene, _text: scene.events(f"conflict-{scene.other}", "conflict.dismissed"),
+        # The list is live: after the request whose answer was lost, nothing is left to select.
+        done=".toast.success, .toast:has-text('Select at least one')",
     ),
     "channel": Way(
         add_channel,

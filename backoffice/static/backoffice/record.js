@@ -58,7 +58,7 @@ class LiveRecord {
     this.element.addEventListener("saved", ({ detail }) => this.#showSaved(detail));
     whilePolling(() => this.#updates.add("poll"));
     this.#trackPresence(topic);
-    this.element.dataset.watching = "";
+    this.element.dataset.ready = "";
   }
 
   /** The record was erased: removes its data and all typing at once. */
@@ -272,7 +272,6 @@ class LiveRecord {
       presence.set(state, field);
       if (listPresence) live().presence(listPresence).set(state, key); // shown in the list, at the row
     };
-    const fieldOf = (target) => target?.closest("[data-field]")?.dataset.field ?? null;
     let idle = null;
     const publish = (field = null) => {
       clearTimeout(idle);
@@ -280,7 +279,8 @@ class LiveRecord {
       set(editing ? "editing" : "viewing", field);
       idle = setTimeout(() => set("idle"), IDLE_MS);
     };
-    publish(fieldOf(this.form?.contains(document.activeElement) ? document.activeElement : null));
+    const fieldOf = (target) => target.closest("[data-field]")?.dataset.field ?? null;
+    publish(fieldOf(document.activeElement ?? this.element)); // it may have the focus already
     window.addEventListener("pagehide", () => set("gone"), { capture: true }); // before the connection ends
     this.form?.addEventListener("focusin", (event) => publish(fieldOf(event.target)));
     this.form?.addEventListener("focusout", () => publish());

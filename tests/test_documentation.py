@@ -19,6 +19,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"docs/([\w-]+\.md), ([A-Z][\w -]*\w)")  # in messages
 FILE_NAME = re.compile(r"[\w.-]+\.(py|js|mjs|css|html|sql|md|yaml|json|txt|csv)")
 
 
@@ -100,3 +101,12 @@ def test_every_command_exists() -> None:
     assert shown <= targets, shown - targets
     named = set(re.findall(r"manage\.py ([a-z_]+)", text))
     assert named <= {"help", *get_commands()}
+
+
+def test_sections_that_messages_name_exist() -> None:
+    files = [path for path in tracked() if path.endswith(".py") and not path.startswith("tests/")]
+    named = {match for path in files for match in SECTION.findall((PROJECT / path).read_text())}
+    assert named
+    assert {
+        (name, title) for name, title in named if title not in HEADING.findall((PROJECT / "docs" / name).read_text())
+    } == set()

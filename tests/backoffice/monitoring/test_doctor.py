@@ -43,6 +43,14 @@ def test_doctor_reports_the_state_of_each_subject() -> None:
     assert "fsync off" in found["postgres"]["text"]
 
 
+@pytest.mark.django_db
+def test_doctor_reports_the_needs_of_development_only_there(settings: Any) -> None:
+    needs = {"embedded", "up", "chromium"}
+    assert not needs & findings().keys()
+    settings.DEBUG = True
+    assert needs <= findings().keys()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_doctor_reports_plain_snapshots_of_an_earlier_release() -> None:
     assert findings()["snapshots"]["state"] == "ok"

@@ -5,8 +5,7 @@ being purged, and where:
 
     1  begin   a row for the oldest erasure that has none, with its first group of subjects
     2  batch   one transaction: lock the row, run its step for a batch of rows, move the row; then the next group
-    3  done    after the last group the copies of rebuilds are dropped, the subjects' tombstones get the time, and the row
-               is deleted
+    3  done    after the last group: drop the copies of rebuilds, give the tombstones the time, delete the row
 
 Several processes may purge at once: they take turns at the row, and no batch is repeated. A task does not wait for its
 turn (`is_patient`), so that tasks which are sent while a long purge runs do not occupy all workers.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -82,13 +83,25 @@ def test_doctor_reports_missing_session_settings(monkeypatch: pytest.MonkeyPatch
     assert "idle_in_transaction_session_timeout is 0" in found.text
 
 
-@pytest.mark.django_db(transaction=True)
-def test_doctor_reports_an_unfinished_erasure() -> None:
+@pytest.fixture
+def erased(transactional_db: None) -> Iterator[Callable[[str], None]]:
+    """Store that a user was erased so long ago; their purge would wait for ever, so they are removed."""
+    subjects: list[str] = []
+
+    def erase(ago: str) -> None:
+        subjects.append(f"user-{uuid.uuid4()}")
+        statement = "insert into events_subject_key (subject, erased_at) values (%s, now() - %s::interval)"
+        store.execute(statement, (subjects[-1], ago))
+
+    yield erase
+    store.execute("delete from events_subject_key where subject = any(%s)", (subjects,))
+
+
+def test_doctor_reports_an_unfinished_erasure(erased: Callable[[str], None]) -> None:
     assert findings()["erasures"]["state"] == "ok"
-    erased = "insert into events_subject_key (subject, erased_at) values (%s, now() - %s::interval)"
-    store.execute(erased, ("user-just-now", "1 minute"))
+    erased("1 minute")
     assert findings()["erasures"]["state"] == "note"
-    store.execute(erased, ("user-long-ago", "2 hours"))
+    erased("2 hours")
     found = findings()["erasures"]
     assert (found["state"], found["text"][:27]) == ("wrong", "2 erased records wait for t")
 

@@ -273,10 +273,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "backoffice.web.scripted_forms.ScriptedFormMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "backoffice.standby.PositionMiddleware",
     "backoffice.middleware.ContextMiddleware",
+    "backoffice.web.scripted_forms.ScriptedFormMiddleware",
     "backoffice.error_pages.ErrorPageMiddleware",
 ]
 

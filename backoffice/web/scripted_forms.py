@@ -46,24 +46,28 @@ class ScriptedFormMiddleware:
             return self.get_response(request)
         if request.user.is_authenticated and offline.is_of_another_person(request):
             return JsonResponse({"code": "other_person"}, status=409)
+        earlier = len(messages.get_messages(request))  # of other requests, not shown yet
         response = self.get_response(request)
         if response.status_code not in (301, 302, 303):
             return response
         location = response["Location"]
         if urlsplit(location).path == reverse("admin:login"):
             return JsonResponse({"code": "signed_out"}, status=401)
-        if refusal := _refusal(request):
+        if refusal := _refusal(request, earlier):
             return JsonResponse({"refusal": refusal}, status=422)
         answer = JsonResponse({"location": location})
         answer.cookies = response.cookies
         return answer
 
 
-def _refusal(request: HttpRequest) -> str:
-    """Removes the messages and returns their texts if one is an error; else leaves them to the next page."""
+def _refusal(request: HttpRequest, earlier: int) -> str:
+    """Takes the messages of this request and returns their texts if they are only errors.
+
+    All other messages stay for the next page: the first `earlier` ones, and those of a request that did something.
+    """
     found = list(messages.get_messages(request))
-    if any(message.level >= messages.ERROR for message in found):
-        return " ".join(str(message) for message in found)
-    for message in found:
+    levels = {message.level for message in found[earlier:]}
+    is_refused = messages.ERROR in levels and messages.SUCCESS not in levels
+    for message in found[:earlier] if is_refused else found:
         messages.add_message(request, message.level, message.message, message.extra_tags)
-    return ""
+    return " ".join(str(message) for message in found[earlier:]) if is_refused else ""

@@ -80,7 +80,7 @@ class ParkedStreamPages(OperatorPages):
         every = request.POST.get("which") == "all"
         streams = overview.parked_streams(name) if every else request.POST.getlist("stream")
         if not streams:
-            messages.warning(request, _("Select at least one stream."))
+            messages.error(request, _("Select at least one stream."))
             return back
         with context.acting(reason=_reason(request) or None):
             try:

@@ -23,7 +23,7 @@ def do(key, data):
     commands.dispatch(types.Command(id=types.new_id(), key=key, data=data))
 
 defaults.seed()
-for key in models.Rule.objects.filter(enabled=True).exclude(pk="load").values_list("pk", flat=True):
+for key in models.Rule.objects.filter(enabled=True, deleted_at=None).exclude(pk="load").values_list("pk", flat=True):
     do(key, rules.UpdateRule(enabled=False))
 if not models.Rule.objects.filter(pk="load").exists():
     with preconditions.waived("all"):

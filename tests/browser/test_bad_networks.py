@@ -46,7 +46,7 @@ def agent(new_page: Callable[..., Any], proxy: FaultProxy) -> Any:
 
 def opened(page: Any, key: str) -> None:
     record(page, key)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     live_now(page)
 
 
@@ -358,7 +358,7 @@ def test_pages_poll_and_say_so_where_sockets_are_blocked(manager: Any, agent: An
     blocked = proxy.block_upgrades()
     agent.clock.install()
     record(agent, key)
-    expect(agent.locator("form[data-ready]")).to_be_visible()
+    expect(agent.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     blocked.wait()
     command(manager, "user.update", key, {"first_name": "Augusta"})
     agent.clock.run_for(30_000)

@@ -238,3 +238,19 @@ def test_comment_leaves_a_typed_decision_on_the_page(forgetful: Any, manager: An
     expect(forgetful.locator(".entry-text")).to_have_text("Look at this")
     expect(forgetful.locator("#comment")).to_have_value("")
     expect(forgetful.locator("[data-typed]")).to_have_value("Typed")
+
+
+def test_person_who_stays_for_another_typed_text_can_go_on(forgetful: Any, manager: Any) -> None:
+    key = person(manager)
+    opened(forgetful, conflict(manager, key, {"first_name": "Mine"}, {"first_name": "Theirs"}))
+    forgetful.fill("[data-typed]", "Typed")
+    forgetful.fill("#comment", "Half a sentence")
+    with forgetful.expect_event("dialog") as asked:
+        forgetful.on("dialog", lambda dialog: dialog.dismiss())
+        forgetful.click("[data-save]", no_wait_after=True)
+    assert asked.value.type == "beforeunload"
+    expect(forgetful.locator("form[inert]")).to_have_count(0)
+    expect(forgetful.locator("#comment")).to_have_value("Half a sentence")
+    assert state(manager, key)["first_name"] == "Typed"
+    forgetful.get_by_role("button", name="Add comment").click()
+    expect(forgetful.locator(".entry-text").first).to_have_text("Half a sentence")

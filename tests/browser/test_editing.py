@@ -55,7 +55,7 @@ def new_form(page: Any, **data: Any) -> str:
 
 def opened(page: Any, key: str, category: str = "form") -> None:
     record(page, key, category)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     live_now(page)
 
 

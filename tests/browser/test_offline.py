@@ -67,7 +67,7 @@ def opened(page: Any, key: str, category: str = "user") -> None:
 
 def ready(page: Any) -> None:
     """Waits until all scripts run: saves are queued, live updates arrive."""
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     live_now(page)
 
 
@@ -115,7 +115,7 @@ def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another
     expect(again.locator("[data-section=waiting] .edit")).to_have_count(2)
     expect(again.locator("[data-kept-records] a")).to_have_count(1)
     again.locator("[data-kept-records] a").click()
-    expect(again.locator("form[data-ready]")).to_be_visible()
+    expect(again.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
 
     again.context.set_offline(False)
     expect(again.locator("[data-queued]")).to_be_hidden()
@@ -195,7 +195,7 @@ def test_edit_with_lost_response_is_saved_once(new_page: Any, stack: live.Stack)
     for address in ("**/change/", "**/sync/"):
         page.route(address, lose)
     record(page, key)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     save(page, first_name="  Once ")  # as the server normalises it, not as it was typed
     queued(page, "1 waiting")
     with page.expect_event("requestfailed", lambda request: request.url.endswith("/sync/")):
@@ -231,7 +231,7 @@ def test_rejected_edit_is_fixed_in_the_tray_and_blocks_its_own_record_only(
     assert user(stack, key)[2] == 1
 
     record(page, other)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     save(page, first_name="Goes on")
     expect(page.locator(".toast")).to_contain_text("Saved as version 2")
 

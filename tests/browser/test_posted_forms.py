@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -48,3 +49,13 @@ def test_messages_of_a_page_of_django_leave_its_text_there(new_page: Callable[..
     expect(page.locator("#id_recipients")).to_be_focused()
     expect(page.locator("#id_name")).to_have_value("Night shift")
     expect(page.locator("#id_recipients")).to_have_value("no address")
+
+
+def test_page_without_encryption_sends_its_forms_without_a_script(manager: Any, stack: live.Stack) -> None:
+    manager.add_init_script("Object.defineProperty(globalThis, 'isSecureContext', { value: false })")
+    manager.goto("/admin/backoffice/user/add/")
+    manager.fill("[name=email]", address := f"{uuid.uuid4().hex}@example.org")
+    with manager.expect_request(lambda request: request.method == "POST" and request.is_navigation_request()):
+        manager.click("[data-save]")
+    manager.wait_for_url("**/change/")
+    assert stack.query("select count(*) from users where email = %s", address) == [(1,)]

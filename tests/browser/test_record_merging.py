@@ -159,7 +159,7 @@ def test_invalid_email_address_is_reported_offline(manager: Any, agent: Any) -> 
 def test_change_of_a_number_is_no_conflict_in_another_one(new_page: Callable[..., Any], stack: live.Stack) -> None:
     admin, other = new_page(role="admin", at=""), SecondPerson(stack, "admin")
     key = f"r{uuid.uuid4().hex[:8]}"
-    rule = {"title": "Load", "metric": "none.such", "warn": 5, "clear": 4}
+    rule = {"title": "Load", "metric": "tls.days_left", "warn": 5, "clear": 4}
     command(admin, "rule.create", key, rule)
     opened(admin, key, "rule")
     admin.fill("[name=warn]", "6")

@@ -92,10 +92,10 @@ def test_page_of_a_new_release_imports_no_script_of_the_older_one(
     page = new_page("manager", at="")
     key = new_user(page)
     record(page, key)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     deploy("second")
     record(page, key)  # the browser still has the scripts of the first release
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     expect(page.locator("html")).to_have_attribute("data-release", "second")
     live_now(page)
     save(page, first_name="Augusta")
@@ -119,12 +119,12 @@ def test_kept_page_of_an_older_release_runs_with_the_scripts_of_its_release(
     offline(page)
 
     record(page, key)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     assert page.locator("html").get_attribute("data-release") is None
     save(page, first_name="Offline with the first release")
     queued(page, "1 waiting")
     record(page, other)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     expect(page.locator("html")).to_have_attribute("data-release", "second")
     page.context.set_offline(False)
     expect(page.locator("[data-queued]")).to_be_hidden()

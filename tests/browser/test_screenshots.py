@@ -120,7 +120,7 @@ def test_screenshots_of_waiting_edits_and_of_the_tray_are_taken(
     def edit(key: str, **fields: str) -> None:
         page.context.set_offline(False)
         page.goto(f"/admin/backoffice/user/{key}/change/")
-        expect(page.locator("form[data-ready]")).to_be_visible()
+        expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
         live_now(page)
         page.context.set_offline(True)
         for name, value in fields.items():

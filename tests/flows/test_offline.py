@@ -39,7 +39,7 @@ def test_edit_made_without_a_network_is_merged_when_it_is_back(
     page = new_page("agent", at="/admin/offline/", service_workers="allow")
     page.evaluate(WORKER_IN_CONTROL)
     page.goto(record)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    expect(page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
     page.evaluate(PAGE_IN_CACHE, record)
 
     # 2. The network fails. A save is queued in the browser and shown in the header.

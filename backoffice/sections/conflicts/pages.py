@@ -229,7 +229,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except ValueError:
             return HttpResponseBadRequest()
         if data is None or not chosen:
-            messages.info(request, _("Select at least one conflict."))
+            messages.error(request, _("Select at least one conflict."))
             return back
         done, refused = 0, 0
         for key in inbox.visible(request.user).filter(pk__in=chosen).values_list("pk", flat=True):
@@ -243,7 +243,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             messages.success(request, words % {"n": done})
         if refused:
             words = ngettext("%(n)d could not be changed.", "%(n)d could not be changed.", refused)
-            messages.warning(request, words % {"n": refused})
+            messages.add_message(request, messages.WARNING if done else messages.ERROR, words % {"n": refused})
         return back
 
     def conflict_page(self, request: HttpRequest, key: uuid.UUID) -> HttpResponse:

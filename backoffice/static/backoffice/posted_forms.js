@@ -12,9 +12,10 @@ const sending = new WeakSet();
 const attempts = new WeakMap(); // form -> {input, id} of its latest attempt
 let leaving = false;
 
-/** Handles the forms of a signed-in person's page, apart from those that handle themselves, and from downloads. */
+/** Handles the forms of a signed-in person's page, apart from those that handle themselves, and from downloads.
+ *  Without encryption browsers make no ids for the commands; there the forms are sent as without scripts. */
 export function bindForms(root) {
-  if (!root.querySelector("[data-person]")) return;
+  if (!root.querySelector("[data-person]") || !globalThis.isSecureContext) return;
   root.addEventListener("submit", (event) => {
     const form = event.target;
     if (event.defaultPrevented || form.getAttribute("method")?.toLowerCase() !== "post") return;
@@ -49,17 +50,19 @@ async function send(form, button) {
   sending.add(form);
   form.inert = true;
   let answer = await post(new URL(action, location.href), body, form); // 1
-  if (answer.location) {
-    const next = new URL(answer.location, location.href);
+  const next = answer.location && new URL(answer.location, location.href);
+  if (next) {
     const stays = next.pathname === location.pathname && othersTyping(form);
     const fresh = stays ? await renewed(form, next) : null;
     if (!fresh) return go(form, next); // 2
+    attempts.delete(form); // the same input again is another command
     answer = fresh;
   }
-  form.dataset.unsaved = "";
   stay(form, form.contains(focused) ? focused : null);
-  if (answer.page) show(form, answer); // 3
-  else toast(answer.refusal ?? reasonToStay(answer), "error"); // 4
+  if (answer.page) {
+    form.toggleAttribute("data-unsaved", !next);
+    show(form, answer); // 3
+  } else toast(answer.refusal ?? reasonToStay(answer), "error"); // 4
   return undefined;
 }
 

@@ -58,6 +58,7 @@ class LiveRecord {
     this.element.addEventListener("saved", ({ detail }) => this.#showSaved(detail));
     whilePolling(() => this.#updates.add("poll"));
     this.#trackPresence(topic);
+    this.element.dataset.ready = "";
   }
 
   /** The record was erased: removes its data and all typing at once. */
@@ -278,9 +279,9 @@ class LiveRecord {
       set(editing ? "editing" : "viewing", field);
       idle = setTimeout(() => set("idle"), IDLE_MS);
     };
-    publish();
-    window.addEventListener("pagehide", () => set("gone"), { capture: true }); // before the connection ends
     const fieldOf = (target) => target.closest("[data-field]")?.dataset.field ?? null;
+    publish(fieldOf(document.activeElement ?? this.element)); // it may have the focus already
+    window.addEventListener("pagehide", () => set("gone"), { capture: true }); // before the connection ends
     this.form?.addEventListener("focusin", (event) => publish(fieldOf(event.target)));
     this.form?.addEventListener("focusout", () => publish());
     presence.onChange((people) => this.#showPeople(people.filter((person) => `staff:${person.id}` !== this.me)));

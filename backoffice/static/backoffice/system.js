@@ -24,10 +24,11 @@ class PollingPage {
 
   start() {
     partsOf(this.body); // remember the HTML of the server
-    document.addEventListener("visibilitychange", () => {
-      if (document.hidden) this.#pause();
-      else if (!this.body.querySelector("[data-poll-end]")) this.#poll();
-    });
+    const refresh = () => {
+      if (!this.body.querySelector("[data-poll-end]")) this.#poll();
+    };
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.#pause() : refresh()));
+    document.addEventListener("replaced", refresh); // a form of this page was sent
     this.#later(this.every);
   }
 
@@ -43,6 +44,7 @@ class PollingPage {
 
   async #poll() {
     this.#pause();
+    if (!this.element.isConnected) return; // replaced by the answer to a form
     try {
       const { page, headers } = await fetchDocument(this.#address(), { signal: AbortSignal.timeout(TIMEOUT_MS) });
       this.#draw(page.body);

@@ -46,7 +46,7 @@ def records() -> dict[str, Any]:
     owner = factories.user(email=f"{SECRET}@example.org", first_name="Ada", last_name="Lovelace")
     form = factories.form(owner)
     submission = factories.submission(form, question=SECRET)
-    keys = {"setting": "limits.uploads", "rule": "queue_depth", "silence": str(uuid.uuid4())}
+    keys = {"setting": "limits.uploads", "rule": f"queue_{uuid.uuid4().hex[:8]}", "silence": str(uuid.uuid4())}
     admin, data = api_client.signed_in("admin"), {"setting.set": {"value": 1}}
     for command in ("setting.set", "rule.create", "silence.create"):
         body = data.get(command) or body_of(command, owner, form)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -23,6 +22,7 @@ from django.test import Client
 from backoffice import health
 from devtools import processes
 from events import snapshots, store, valkey
+from events.types import new_id
 from metrics.management.commands import doctor
 from realtime import local_hub
 from tests import services_plugin
@@ -83,27 +83,19 @@ def test_doctor_reports_missing_session_settings(monkeypatch: pytest.MonkeyPatch
     assert "idle_in_transaction_session_timeout is 0" in found.text
 
 
-@pytest.fixture
-def erased(transactional_db: None) -> Iterator[Callable[[str], None]]:
-    """Store that a user was erased so long ago; their purge would wait for ever, so they are removed."""
-    subjects: list[str] = []
-
-    def erase(ago: str) -> None:
-        subjects.append(f"user-{uuid.uuid4()}")
-        statement = "insert into events_subject_key (subject, erased_at) values (%s, now() - %s::interval)"
-        store.execute(statement, (subjects[-1], ago))
-
-    yield erase
-    store.execute("delete from events_subject_key where subject = any(%s)", (subjects,))
-
-
-def test_doctor_reports_an_unfinished_erasure(erased: Callable[[str], None]) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_doctor_reports_an_unfinished_erasure() -> None:
     assert findings()["erasures"]["state"] == "ok"
-    erased("1 minute")
-    assert findings()["erasures"]["state"] == "note"
-    erased("2 hours")
-    found = findings()["erasures"]
-    assert (found["state"], found["text"][:27]) == ("wrong", "2 erased records wait for t")
+    erased = "insert into events_subject_key (subject, erased_at) values (%s, now() - %s::interval)"
+    subjects = [f"user-{new_id()}" for _ in range(2)]
+    try:
+        store.execute(erased, (subjects[0], "1 minute"))
+        assert findings()["erasures"]["state"] == "note"
+        store.execute(erased, (subjects[1], "2 hours"))
+        found = findings()["erasures"]
+        assert (found["state"], found["text"][:27]) == ("wrong", "2 erased records wait for t")
+    finally:
+        store.execute("delete from events_subject_key where subject = any(%s)", (subjects,))
 
 
 @pytest.mark.django_db

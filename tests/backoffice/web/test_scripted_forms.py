@@ -62,6 +62,37 @@ def test_error_message_before_a_redirect_is_a_refusal_and_shown_once() -> None:
     assert answer.json()["refusal"] not in caller.client.get("/admin/").content.decode()
 
 
+def test_error_message_of_an_earlier_request_is_no_refusal_and_still_shown() -> None:
+    caller = api_client.signed_in("manager")
+    key = conflict(caller)
+    act = reverse("admin:backoffice_conflict_act", args=[key])
+    caller.client.post(act, {"do": "assign", "assignee": "999999"})  # the page with its message was never loaded
+    answer = send(caller.client, act, {"do": "dismiss"})
+    assert answer.json() == {"location": reverse("admin:backoffice_conflict_change", args=[key])}
+    assert "This person cannot resolve this conflict." in caller.client.get("/admin/").content.decode()
+
+
+def test_selection_that_is_missing_is_a_refusal() -> None:
+    caller = api_client.signed_in("manager")
+    conflict(caller)
+    bulk = reverse("admin:backoffice_conflict_bulk")
+    answer = send(caller.client, bulk, {"do": "dismiss", "reason": "All of them"})
+    assert (answer.status_code, answer.json()) == (422, {"refusal": "Select at least one conflict."})
+
+
+def test_answers_name_their_request() -> None:
+    caller = api_client.signed_in("manager")
+    act = reverse("admin:backoffice_conflict_act", args=[conflict(caller)])
+    answers = [
+        send(caller.client, act, {"do": "comment", "text": "Once"}),
+        send(caller.client, act, {"do": "assign", "assignee": "999999"}),
+        send(caller.client, act, {"do": "dismiss"}, **{"X-Person": "999999"}),
+        send(Client(), act, {"do": "dismiss"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 422, 409, 401]
+    assert len({answer["X-Request-ID"] for answer in answers}) == 4
+
+
 def test_request_without_a_session_is_no_redirect_to_the_login_page() -> None:
     answer = send(Client(), user_page("add"), {"email": "a@example.org"})
     assert (answer.status_code, answer.json()) == (401, {"code": "signed_out"})

@@ -298,7 +298,7 @@ def test_second_evaluator_of_a_slot_is_a_duplicate(samples: Samples) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_nobody_acts_on_an_episode_that_a_judge_resolves_at_the_same_time(samples: Samples) -> None:
-    """Four people act while the value recovers: each is before the end, or is told that the episode is over."""
+    """Four people act while the value recovers: each acts before the end or is refused, because the episode is over."""
     key = f"cpu_{uuid.uuid4().hex[:8]}"
     rule = {"title": "CPU", "metric": METRIC, "warn": 80, "for_seconds": 0, "keep_seconds": 0}
     do("rule.create", key, rule)

@@ -69,11 +69,13 @@ class Saver {
 
   /** 1 nothing typed: stay  2 offline, or an earlier edit waits: queue  3 else send what is typed by now, after an
    *  earlier save that had no answer  4 saved: leave, or stay with what was typed meanwhile  5 rejected: show the
-   *  messages of the server  6 else queue under the same id, because the server may have saved it */
+   *  messages of the server  6 else queue under the same id, because the server may have saved it  7 after an answer
+   *  to an earlier save: send what is typed by now */
   async #submit(event) {
     event.preventDefault();
     const fields = this.#typed();
-    if (!Object.keys(fields).length && !this.#lost) return this.#stay(_("Nothing was changed."), "info"); // 1
+    const isTyped = Object.keys(fields).length > 0;
+    if (!isTyped && !this.#lost) return this.#stay(_("Nothing was changed."), "info"); // 1
     const sent = new Map(this.#inputs.map((field) => [field, valueOf(field)]));
     const typed = { fields, sent, body: new FormData(this.form) };
     this.form.dispatchEvent(new CustomEvent("saving", { detail: new Promise((done) => (this.done = done)) }));
@@ -81,7 +83,7 @@ class Saver {
     const isBehind =
       edits !== null && (unseen(edits, this.stream, this.#version).length > 0 || blockedStreams(edits).has(this.stream));
     const isAway = edits !== null && this.own.network.state !== "online";
-    if (isBehind || isAway) return this.#keep(typed, { isBehind }); // 2
+    if (isTyped && (isBehind || isAway)) return this.#keep(typed, { isBehind }); // 2
     const input = this.#lost ?? typed;
     const answer = await post(location.pathname, input.body, this.form); // 3
     if (answer.location || answer.theirs || answer.refusal) this.#lost = null;
@@ -89,7 +91,8 @@ class Saver {
     else if (answer.theirs) this.#showMessages(answer.theirs); // 5
     else if (answer.refusal) this.#stay(answer.refusal);
     else this.#keep(input, { ...answer, id: input.body.get("command_id") }); // 6
-    if (answer.location === location.pathname && input !== typed && !this.form.inert) this.form.requestSubmit();
+    const isAnswered = answer.location === location.pathname || answer.theirs;
+    if (isAnswered && input !== typed && !this.form.inert) this.form.requestSubmit(); // 7
     return undefined;
   }
 
@@ -100,7 +103,8 @@ class Saver {
 
   /** Saved, or filed as a conflict. The page stays if something was typed meanwhile, and saves that on top. */
   #saved({ location: next, saved, version, values }, { fields, sent }) {
-    const isLater = (field) => valueOf(field) !== sent.get(field) && (field === this.#reason || isUnsaved(field));
+    const isOwn = (field) => field === this.#reason || field.name in fields || isUnsaved(field);
+    const isLater = (field) => valueOf(field) !== sent.get(field) && isOwn(field); // also a change that was undone
     if (!this.#inputs.some(isLater)) return leave(this.form, next, () => this.#stay());
     this.form.elements.namedItem("command_id").value = crypto.randomUUID();
     if (next !== location.pathname) {
@@ -146,9 +150,9 @@ class Saver {
   async #keep(input, { id = crypto.randomUUID(), lost = false, isBehind = false, ...answer }) {
     const { fields, sent } = input;
     const edits = await this.#edits();
-    if (lost) this.#lost = input;
+    if (edits !== null && !this.#isValid(fields, sent)) return this.#stay();
+    if (lost) this.#lost = input; // until it is queued
     if (edits === null) return this.#stay(this.queues && lost ? this.#notStored() : reasonToStay({ lost, ...answer }));
-    if (!this.#isValid(fields, sent)) return this.#stay();
     if (openCount(edits) >= MAX_EDITS) {
       return this.#stay(_("Too many edits are waiting to be sent. Your changes stay on this page."));
     }

@@ -53,11 +53,11 @@ select array(select name from claimed), extract(epoch from clock_timestamp())::f
 
 
 class Sender:
-    """Sends what is due. `other` is the process that sent last, where that was not this one."""
+    """Sends what is due. `others` are processes that have sent, too: each was logged once."""
 
     def __init__(self) -> None:
         self.name = checkpoints.owner_name()
-        self.other: str | None = None
+        self.others: set[str] = set()
         self.failed = False  # the last time; logged once
 
     def tick(self) -> float:
@@ -75,13 +75,10 @@ class Sender:
         return float(min(LONGEST_PAUSE, *(each - now % each for each in seconds)) + AFTER)
 
     def _note(self, claimed: list[str], sender: str | None) -> None:
-        """Log once that another process has the turns, and once that this one has them again."""
-        if claimed and self.other is not None:
-            log.info("scheduled tasks: %s has stopped sending them, this process does", self.other)
-            self.other = None
-        elif not claimed and sender not in {None, self.name, self.other}:
-            log.info("scheduled tasks: %s sends them, this process only where it does not", sender)
-            self.other = sender
+        """Log each other sender once: several share the turns, and the last one changes every few seconds."""
+        if not claimed and sender is not None and sender not in {self.name, *self.others}:
+            log.info("scheduled tasks: %s sends them too, each turn once", sender)
+            self.others.add(sender)
 
 
 def _send(entry: dict[str, Any]) -> None:

@@ -59,15 +59,17 @@ def test_turn_stays_free_where_the_queue_cannot_be_reached(sent: list[str], monk
     assert sorted(sent) == ["test.daily", "test.often"]
 
 
-def test_second_sender_says_once_that_another_one_sends(sent: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_senders_that_take_turns_log_each_other_once(sent: list[str], caplog: pytest.LogCaptureFixture) -> None:
     first, second = schedule.Sender(), schedule.Sender()
+    turns = [(first, second), (second, first)] * 3
     with caplog.at_level("INFO", "events.schedule"):
-        first.tick()
-        second.tick()
-        second.tick()
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["scheduled tasks"]
-    assert first.name in caplog.text
-    assert len(sent) == len(ENTRIES)
+        for faster, slower in turns:
+            faster.tick()
+            slower.tick()
+            next_turn()
+    assert len(sent) == len(ENTRIES) * len(turns)
+    text = "scheduled tasks: {} sends them too, each turn once"
+    assert [record.getMessage() for record in caplog.records] == [text.format(first.name), text.format(second.name)]
 
 
 def test_changed_interval_begins_at_once(sent: list[str], settings: LazySettings) -> None:

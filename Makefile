@@ -53,7 +53,7 @@ bench: $(VENV)/.dev ## the benchmarks, each beside its reference; BENCH="append 
 load: $(VENV)/.dev ## the load test; LOAD=--quick is its short form
 	@$(PY) -m benchmarks.load $(LOAD)
 
-LONG_TESTS := $(addprefix tests/events/test_, \
+LONG_TESTS := tests/browser/test_fault_matrix.py $(addprefix tests/events/test_, \
 		interleavings.py model.py crashes.py head.py conflicts.py search.py seals.py standby.py) \
 	tests/realtime/test_failover.py \
 	$(addprefix tests/backoffice/, \

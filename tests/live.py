@@ -84,8 +84,6 @@ def worker_thread() -> Iterator[None]:
         """Does nothing: that a receiver exists disables Celery's own configuration."""
 
     signals.setup_logging.connect(receive)
-    with celery_app.connection_for_write() as connection:
-        celery_app.control.purge(connection)  # of the tasks that other tests left
     worker = start_worker(celery_app, pool="solo", perform_ping_check=False, shutdown_timeout=30)
     try:
         with override_settings(LOGGING_CONFIG=None), worker:

@@ -4,8 +4,8 @@ An erasure is all subjects that were erased in one transaction. Its row in `even
 being purged, and where:
 
     1  begin   a row for the oldest erasure that has none, with its first group of subjects
-    2  batch   one transaction: lock the row, run its step for a batch of rows, move the row
-    3  done    after the last step the subjects' tombstones get the time; then the next group, or the row is deleted
+    2  batch   one transaction: lock the row, run its step for a batch of rows, move the row; then the next group
+    3  done    after the last group: drop the copies of rebuilds, give the tombstones the time, delete the row
 
 Several processes may purge at once: they take turns at the row, and no batch is repeated. A task does not wait for its
 turn (`is_patient`), so that tasks which are sent while a long purge runs do not occupy all workers.
@@ -116,7 +116,8 @@ extension.add_purgers(_STEPS)
 def steps() -> dict[str, Purger | Sweep]:
     """All steps in order.
 
-    The last one needs a separate privilege (`events.db.grants`). When that is missing, all other steps are done before.
+    The last one needs a separate privilege (`events.db.grants`). When that is missing, all other steps are done before,
+    for all subjects: it runs once for an erasure, after the last group.
     """
     return {**extension.purgers, "copies": _copies}
 
@@ -130,7 +131,8 @@ select distinct erased_at from events_subject_key
 """
 
 GROUP_OF: Final = """
-select subject from events_subject_key where erased_at = %s and purged_at is null order by subject limit %s
+select subject from events_subject_key
+ where erased_at = %s and purged_at is null and subject > %s order by subject limit %s
 """
 
 BEGIN: Final = """
@@ -153,7 +155,7 @@ update events_purge set subjects = %s, step = %s, after = null, expected = expec
 """
 
 PURGED: Final = """
-update events_subject_key set purged_at = clock_timestamp() where subject = any(%s) and purged_at is null returning 1
+update events_subject_key set purged_at = clock_timestamp() where erased_at = %s and purged_at is null returning 1
 """
 
 END: Final = "delete from events_purge where erased_at = %s"
@@ -220,8 +222,8 @@ def _begin(erased_at: datetime) -> None:
         store.execute(BEGIN, (erased_at, subjects, next(iter(steps())), _expected(subjects)))
 
 
-def _group(erased_at: datetime) -> list[str]:
-    return [row[0] for row in store.query(GROUP_OF, (erased_at, GROUP))]
+def _group(erased_at: datetime, after: str = "") -> list[str]:
+    return [row[0] for row in store.query(GROUP_OF, (erased_at, after, GROUP))]
 
 
 def _expected(subjects: Sequence[str]) -> int:
@@ -231,7 +233,7 @@ def _expected(subjects: Sequence[str]) -> int:
 def _batch(
     erased_at: datetime, subjects: list[str], name: str, after: str | None, *, limit: int
 ) -> tuple[str, int, int]:
-    """Run one batch of a step and move the row; returns the step, its rows and the subjects that are finished."""
+    """Run one batch of a step and move the row; returns the step, its rows and how many subjects are finished."""
     known = steps()
     names = list(known)
     if name not in known:  # a step of another release
@@ -242,14 +244,14 @@ def _batch(
     finished = 0
     if not is_done:
         store.execute(MOVE, (name, None if place is None else encoding.encoded(place), swept, erased_at))
-    elif name != names[-1]:
-        store.execute(MOVE, (names[names.index(name) + 1], None, swept, erased_at))
+    elif name == names[-1]:
+        finished = len(store.query(PURGED, (erased_at,)))
+        store.execute(END, (erased_at,))
+    elif name == names[-2] and (following := _group(erased_at, subjects[-1])):
+        store.execute(MOVE, (name, None, swept, erased_at))
+        store.execute(NEXT_GROUP, (following, names[0], _expected(following), erased_at))
     else:
-        finished = len(store.query(PURGED, (subjects,)))
-        if following := _group(erased_at):
-            store.execute(NEXT_GROUP, (following, names[0], _expected(following), erased_at))
-        else:
-            store.execute(END, (erased_at,))
+        store.execute(MOVE, (names[names.index(name) + 1], None, swept, erased_at))
     return name, rows, finished
 
 

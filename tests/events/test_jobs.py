@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def worker() -> Iterator[None]:
+    with celery_app.connection_for_write() as connection:
+        celery_app.control.purge(connection)  # of the tasks that other tests left
     with live.worker_thread():
         yield
 

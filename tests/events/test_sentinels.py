@@ -21,6 +21,7 @@ from django_redis.exceptions import ConnectionInterrupted
 from kombu.exceptions import OperationalError
 from redis.backoff import ExponentialWithJitterBackoff
 
+from backoffice import celery_app
 from devtools import processes
 from events import notifications, valkey, valkey_urls
 from realtime import publish, pubsub
@@ -89,7 +90,7 @@ def test_all_clients_follow_a_failover(group: sentinels.Group) -> None:
 
 def test_tasks_that_the_queue_accepts_after_a_failover_are_done(group: sentinels.Group) -> None:
     url, options = valkey_urls.broker(group.address)
-    app = Celery("failover", broker=url, task_ignore_result=True)
+    app = Celery("failover", broker=url, task_ignore_result=True, set_as_current=False)
     app.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | options
     app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
     done: set[int] = set()
@@ -107,13 +108,17 @@ def test_tasks_that_the_queue_accepts_after_a_failover_are_done(group: sentinels
         accepted.add(number)
         return True
 
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
-        assert send(0)
-        assert processes.wait_until(lambda: done == {0}, WAIT)
-        group.primary.kill()
-        for number in range(1, 11):
-            assert processes.wait_until(lambda number=number: send(number), WAIT)
-        assert processes.wait_until(lambda: accepted <= done, WAIT), accepted - done
+    try:
+        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+            assert send(0)
+            assert processes.wait_until(lambda: done == {0}, WAIT)
+            group.primary.kill()
+            for number in range(1, 11):
+                assert processes.wait_until(lambda number=number: send(number), WAIT)
+            assert processes.wait_until(lambda: accepted <= done, WAIT), accepted - done
+    finally:  # a worker makes its application the current one of the whole process
+        celery_app.set_current()
+        celery_app.set_default()
 
 
 @pytest.fixture
@@ -150,7 +155,7 @@ def test_every_client_uses_tls_for_the_sentinels_and_the_primary(
         monkeypatch.setattr(redis.asyncio.sentinel.Sentinel, "discover_master", discovered)
     address = f"sentinels://:secret@127.0.0.1:{port}/tls-{port}"  # django-redis keeps a pool for each name
     url, options = valkey_urls.broker(address)
-    app = Celery("tls", broker=url, broker_use_ssl=valkey_urls.broker_tls(address))
+    app = Celery("tls", broker=url, set_as_current=False, broker_use_ssl=valkey_urls.broker_tls(address))
     app.conf.broker_transport_options = options | {"max_retries": 0}
     location, cache_options = valkey_urls.cache(address)
     cache = RedisCache(location, {"OPTIONS": cache_options})

@@ -198,6 +198,30 @@ def test_erasure_that_cannot_be_purged_does_not_stop_others(monkeypatch: pytest.
 
 
 @pytest.mark.django_db(transaction=True)
+def test_all_groups_are_purged_although_copies_cannot_be_dropped(
+    monkeypatch: pytest.MonkeyPatch, sent: list[str]
+) -> None:
+    monkeypatch.setattr(erasure, "AT_ONCE", 0)
+    monkeypatch.setattr(purging, "GROUP", 1)
+    user = person(2, owned=3)
+    erase(user)
+
+    def forbidden(_subjects: Any, _limit: int) -> int:
+        raise ValueError("permission denied")
+
+    with monkeypatch.context() as missing:
+        missing.setattr(purging, "_copies", forbidden)
+        with pytest.raises(ValueError, match="permission denied"):
+            purging.finish()
+    assert left(user) == 0
+    assert purging.progress(f"user-{user}") is not None
+    steps: list[str] = []
+    assert purging.finish(report=lambda step, _rows: steps.append(step)) == 4, "the user and their forms"
+    assert steps == ["copies"]
+    assert purging.progress(f"user-{user}") is None
+
+
+@pytest.mark.django_db(transaction=True)
 def test_task_leaves_an_erasure_to_the_process_that_purges_it(monkeypatch: pytest.MonkeyPatch, sent: list[str]) -> None:
     monkeypatch.setattr(erasure, "AT_ONCE", 0)
     user = person(3)

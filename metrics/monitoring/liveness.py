@@ -100,7 +100,7 @@ CHECKS: Final[dict[str, Callable[[Run], str]]] = {
 REMEDIES: Final[dict[str, str]] = {
     "worker": "start `celery -A backoffice worker`; seals, figures, e-mails and erasures wait",
     "beat": "start `manage.py run_subscriptions`, which sends scheduled tasks; they do not run",
-    "subscriptions": "start `manage.py run_subscriptions`; counters and live pages fall behind",
+    "subscriptions": "start `manage.py run_subscriptions`, or read its log; counters and live pages fall behind",
     "samples": "start beat with a worker, run_subscriptions, or check_alerts --loop",
     "queue": "look for a task that blocks the workers, or start more of them",
     "seals": "look at the log of the worker, or run seal_events",

@@ -144,6 +144,8 @@ class EditAdmin(KindAdmin):
         kind, stamp, row = self.kind, log_position.now(), self.found(key)
         stream = self.stream(row.pk)
         state, version = snapshots.state_dict(stream)
+        if getattr(row, "version", version) < version:  # a change was committed between the two reads
+            row = self.found(key)
         since = number(request.GET.get("since")) or version
         between = store.read_stream(stream, since, limit=50)
         context = {**sidebar.record(kind, row, request.user), "resource": kind, "row": row, "version": version}

@@ -219,7 +219,7 @@ def test_killed_server_is_shown_and_no_event_is_missed(manager: Any, agent: Any,
     expect(agent.locator("[data-live]")).to_have_attribute("data-state", "reconnecting")
     stack.start_web()
     command(manager, "user.update", key, {"first_name": "After"})
-    expect(agent.locator(f'tr[data-id="{key}"] .name')).to_contain_text("After", timeout=20_000)
+    expect(agent.locator(f'tr[data-id="{key}"] .name')).to_contain_text("After", timeout=60_000)
     live_now(agent)
 
 

@@ -351,14 +351,15 @@ def test_change_is_validated_like_a_command(manager: api_client.Caller) -> None:
 
 def test_forms_settings_and_submissions_change_the_same_way() -> None:
     admin, form, submission = api_client.signed_in("admin"), factories.form(), factories.submission()
-    admin.command("setting.set", "limits.uploads", {"value": 1})
+    key = f"limits.{uuid.uuid4().hex[:8]}"
+    admin.command("setting.set", key, {"value": 1})
     field = {"id": "q1", "type": "text", "label": "Why?", "unknown": {"kept": True}}
     assert admin.patch(f"forms/{form}/", {"fields": [field]}, If_Match='"v1"').status_code == 200
     assert admin.get(f"forms/{form}/").json()["fields"] == [field]
-    assert admin.patch("settings/limits.uploads/", {"value": 2}, If_Match='"v1"').status_code == 200
-    assert admin.get("settings/limits.uploads/").json()["value"] == 2
-    assert admin.delete("settings/limits.uploads/", If_Match='"v2"').status_code == 200
-    problem(admin.get("settings/limits.uploads/"), 404, "not_found")
+    assert admin.patch(f"settings/{key}/", {"value": 2}, If_Match='"v1"').status_code == 200
+    assert admin.get(f"settings/{key}/").json()["value"] == 2
+    assert admin.delete(f"settings/{key}/", If_Match='"v2"').status_code == 200
+    problem(admin.get(f"settings/{key}/"), 404, "not_found")
     assert admin.delete(f"submissions/{submission}/", If_Match='"v1"').status_code == 200
 
 

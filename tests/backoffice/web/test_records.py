@@ -13,7 +13,8 @@ from django.urls import NoReverseMatch, reverse
 
 from backoffice import models
 from backoffice.sections.site_settings import domain as settings_domain
-from events import commands, head, store, types
+from backoffice.sections.users import domain as users
+from events import commands, head, snapshots, store, types
 from tests import factories
 from tests.backoffice import api_client
 
@@ -501,3 +502,15 @@ def test_action_that_a_kind_does_not_have_is_refused(role: str) -> None:
         except NoReverseMatch:
             continue
         assert client.post(address, {"reason": "x"}).status_code in (403, 404), name
+
+
+def test_open_page_learns_of_a_deletion_between_two_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, real = factories.user(), snapshots.state_dict
+
+    def late(stream: str) -> Any:
+        commands.dispatch(factories.command(users.DeleteUser(), key))
+        return real(stream)
+
+    monkeypatch.setattr(snapshots, "state_dict", late)
+    answer = api_client.signed_in("admin").client.get(reverse("admin:backoffice_user_live", args=[key])).json()
+    assert (answer["version"], answer["deleted"]) == (2, True)

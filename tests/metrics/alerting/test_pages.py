@@ -276,7 +276,7 @@ def test_preview_shows_how_often_a_rule_would_have_fired(admin: Caller, samples:
     assert found["raised"] == 3
     assert found["messages"] == 6
     assert admin.post("rules/preview/", {"id": cpu, "hours": 1, "data": {"warn": 92}}).json()["raised"] == 0
-    assert "It would have fired 3 times in 1 hours" in page(admin, "alerts_preview", rule=cpu, hours=1)
+    assert "It would have fired 3 times in 1 h" in page(admin, "alerts_preview", rule=cpu, hours=1)
     assert "It would have fired 0 times" in page(admin, "alerts_preview", rule=cpu, hours=1, warn=92)
     wrong = admin.client.get(reverse("admin:alerts_preview"), {"rule": cpu, "warn": "99", "critical": "90"})
     assert wrong.status_code == 422

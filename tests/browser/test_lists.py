@@ -97,3 +97,14 @@ def test_erasure_causes_few_requests_of_an_open_list(new_page: Callable[..., Any
     # Both ways it is announced after all erasures: behind the button, or in a list that was fetched after it.
     expect(watcher.locator("[data-list]")).to_contain_text(re.compile("1 new: show|Later"))
     assert len(asked) <= 4, asked
+
+
+def test_name_of_a_user_can_be_read_beside_all_columns(new_page: Callable[..., Any]) -> None:
+    manager = new_page(role="manager", at="", viewport={"width": 1280, "height": 860}, locale="fr")
+    key = str(uuid.uuid4())
+    data = {"email": f"{key}@example.org", "first_name": "Bartholomew", "last_name": "Lovelace"}
+    sync(manager, [{"type": "user.create", "key": key, "data": data}])
+    manager.goto("/admin/backoffice/user/")
+    name = manager.locator(f'tr[data-id="{key}"] .name')
+    expect(name).to_contain_text("Bartholomew Lovelace")
+    assert name.evaluate("(name) => name.scrollWidth <= name.clientWidth"), "no ellipsis"

@@ -32,7 +32,7 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 @dataclass(slots=True)
 class Entry:
-    """What the application knows about a request; `backoffice.middleware.ContextMiddleware` fills it."""
+    """The properties of a request that only the application knows; `ContextMiddleware` sets them."""
 
     path: str | None = None
     request_id: str | None = None

@@ -118,7 +118,7 @@ def note_written(stream: str, position: int) -> None:
 
 
 def last_written() -> Written | None:
-    """What this request or task wrote last; None outside `observing_writes`."""
+    """The last write of this request or task; None outside `observing_writes`."""
     return _written.get()
 
 

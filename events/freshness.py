@@ -32,8 +32,8 @@ HARD_ACTIONS: Final = (".deleted", ".restored")
 
 Tagger: TypeAlias = Callable[[types.RecordedEvent], Iterable[str]]
 
-# What layers above add: more tags by category, categories whose events are all hard, and event types that refuse the
-# values whose names match a pattern.
+# Registered by the layers above: more tags by category, categories whose events are all hard, and event types that
+# refuse the values whose names match a pattern.
 taggers: Final[dict[str, Tagger]] = {}
 hard_categories: Final[set[str]] = set()
 patterns_of: Final[dict[str, Callable[[types.RecordedEvent], str]]] = {}
@@ -75,7 +75,7 @@ def glob(pattern: str) -> re.Pattern[str]:
 
 
 class Freshness:
-    """What one process knows of the log. One thread writes, any thread reads; see the module's docstring.
+    """The knowledge that one process has of the log. One thread writes, any thread reads; see the module's docstring.
 
     position       every event up to here was touched
     floor          values as of an earlier position are refused: this process does not know what came after them
@@ -219,5 +219,5 @@ class Freshness:
             drop()
 
 
-# What this process knows.
+# That of this process.
 LOCAL: Final = Freshness()

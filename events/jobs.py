@@ -197,14 +197,10 @@ def do_verification(version: int) -> bool | None:
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 
-# A pooled connection that a restart of Valkey broke fails once.
-ONE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
-
-
 def send(task: str, *arguments: Any) -> None:
     """Have a worker run a task. Raises `QueueUnavailable`."""
     try:
-        current_app.send_task(task, arguments, retry=True, retry_policy=ONE_MORE)
+        current_app.send_task(task, arguments, retry=False)
     except (kombu.exceptions.OperationalError, OSError) as error:
         raise QueueUnavailable from error
 

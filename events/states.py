@@ -83,7 +83,7 @@ def _folded(stream: str, stored: Stored, state: Any, tails: decoding.Tails) -> S
     return State(_record(stream).fold(tails.events(stream), state), stored.version, covered)
 
 
-# What `events_begin` returns of one stream, for many.
+# Returns for many streams the columns that `events_begin` returns for one.
 LOAD_MANY = """
 select w.stream, n.version, n.state::text, e.tail
   from unnest(%s, %s) w(stream, state_version)

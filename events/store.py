@@ -360,7 +360,7 @@ def read_streams(streams: Sequence[str]) -> list[RecordedEvent]:
     lacking = {stream for stream in streams if first.get(stream) != 1}
     if _past is None or not lacking:
         return found
-    # What was archived since the statement is in `found` already.
+    # `found` already has the events of these streams that were archived after the first statement had read them.
     earlier = [event for event in _past.read_streams(lacking) if event.version < first.get(event.stream, math.inf)]
     return sorted(earlier + found, key=lambda event: (event.stream, event.version)) if earlier else found
 

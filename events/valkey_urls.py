@@ -23,7 +23,7 @@ SENTINEL_OPTIONS: Final = {"sentinel_username": "username", "sentinel_password":
 
 
 class Sentinels(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to ask for the primary called `name`, and how to sign in: to it, and to the Sentinels (`asked_with`)."""
+    """Addresses of Sentinels, the name of their primary, and the passwords: its own, and theirs (`asked_with`)."""
 
     hosts: tuple[tuple[str, int], ...]
     name: str

@@ -72,7 +72,7 @@ def observe(position: int) -> str:
 
 
 def doubt(run: Callable[[str, Sequence[Any]], Sequence[Sequence[Any]]]) -> Seen | None:
-    """What was published and the log lacks; None where it has everything. For `doctor`: changes nothing."""
+    """Returns the recorded position that the log lacks, or None when it lacks none. Read-only, for `doctor`."""
     for seen in recorded():
         if seen.contradicts(*run(DOUBT, (seen.position,))[0]):
             return seen
@@ -91,7 +91,7 @@ def file() -> Path:
 
 
 def recorded() -> list[Seen]:
-    """What Valkey and the file have, each once; nothing where they cannot be read."""
+    """Returns the records in Valkey and in the file; a place that cannot be read contributes none."""
     found: list[Any] = []
     with contextlib.suppress(redis.RedisError, OSError):
         found.append(valkey.shared_client("cache").get(key()))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
-from benchmarks.growth.counting import rows_read, statements
+from benchmarks.growth.counting import rows_read, rows_read_of, statements
 
-__all__ = ["ABOUT_LINEAR", "Counted", "assert_about_linear", "operations", "rows_read", "statements"]
+__all__ = ["ABOUT_LINEAR", "Counted", "assert_about_linear", "operations", "rows_read", "rows_read_of", "statements"]
 
 # n log n grows by a little more than the factor of the input, n² by its square.
 ABOUT_LINEAR: Final = 1.35

@@ -35,7 +35,7 @@ DESTRUCTIVE = re.compile(
 
 
 def destructive() -> dict[str, list[str]]:
-    """What each migration that is no contract migration removes, renames or demands: `app.name` -> operations."""
+    """Maps each migration, as `app.name`, to its destructive operations; contract migrations are left out."""
     loader = MigrationLoader(None)
     found: dict[str, list[str]] = {}
     for app, name in sorted(loader.disk_migrations):

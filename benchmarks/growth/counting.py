@@ -13,21 +13,28 @@ from events.db.pipeline import Pipeline
 # Rows that sequential scans of this transaction have returned, and entries that scans of indexes have, filtered or not.
 READ: Final = """
 select coalesce(sum(pg_stat_get_xact_tuples_returned(c.oid)), 0)::bigint
-  from pg_class c where c.relnamespace = any(current_schemas(false)::regnamespace[]) and c.relkind in ('r', 'i')
+  from pg_class c
+ where starts_with(c.relname, %s) and c.relnamespace = any(current_schemas(false)::regnamespace[])
+   and c.relkind in ('r', 'i')
 """
 
 
 def rows_read(function: Callable[..., Any], *arguments: Any, **named: Any) -> int:
     """Count the rows and index entries that a call reads in PostgreSQL, also inside functions of the database."""
+    return rows_read_of("", function, *arguments, **named)
+
+
+def rows_read_of(relations: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> int:
+    """`rows_read` of the tables and indexes whose names begin with `relations`."""
     with transaction.atomic():  # outside a transaction the counts are moved elsewhere at any time
-        before = _read()
+        before = _read(relations)
         function(*arguments, **named)
-        return _read() - before
+        return _read(relations) - before
 
 
-def _read() -> int:
+def _read(relations: str) -> int:
     with connection.cursor() as cursor:
-        cursor.execute(READ)
+        cursor.execute(READ, [relations])
         found: int = cursor.fetchone()[0]
         return found
 

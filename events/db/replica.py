@@ -130,7 +130,7 @@ def show(position: int) -> None:
 
 
 class Standby:
-    """What this process knows of the standby: whether it answers, and which positions it must have passed."""
+    """The state of the standby as this process knows it: whether it answers, and the positions it must have passed."""
 
     def __init__(self, known: freshness.Freshness = freshness.LOCAL) -> None:
         self._known = known

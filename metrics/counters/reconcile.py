@@ -116,7 +116,7 @@ select relnamespace::regnamespace::text, current_setting('search_path') from pg_
  where oid = 'metrics_counters_state'::regclass
 """
 
-# What a copy needs from each table: the rows of the slice.
+# The rows of each table that a copy needs: those of the slice.
 USERS: Final = "user_id >= %(first)s and user_id <= %(last)s"
 FORMS: Final = f"select form_id from {{schema}}.metrics_form_stats where {USERS}"  # noqa: S608
 COPIES: Final = {

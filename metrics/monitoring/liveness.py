@@ -96,7 +96,7 @@ CHECKS: Final[dict[str, Callable[[Run], str]]] = {
     "seals": seals,
 }
 
-# What `doctor` advises for each check and state.
+# The advice of `doctor` for each failing check.
 REMEDIES: Final[dict[str, str]] = {
     "worker": "start `celery -A backoffice worker`; seals, figures, e-mails and erasures wait",
     "beat": "start `manage.py run_subscriptions`, which sends scheduled tasks; they do not run",

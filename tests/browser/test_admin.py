@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -45,16 +44,6 @@ def record(page: Any, key: str, category: str = "user") -> None:
 
 def live_now(page: Any) -> None:
     expect(page.locator("[data-live]")).to_have_attribute("data-state", "live")
-
-
-@pytest.fixture
-def agent(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="agent", at="")
-
-
-@pytest.fixture
-def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="manager", at="")
 
 
 # -- live -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,11 +14,6 @@ from tests.browser.test_editing import opened
 from tests.browser.test_offline import save, user
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
-
-
-@pytest.fixture
-def admin(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="admin", at="")
 
 
 def lost_save(page: Any, **fields: str) -> None:

@@ -34,11 +34,6 @@ def proxy(stack: live.Stack) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page("manager", at="")
-
-
-@pytest.fixture
 def agent(new_page: Callable[..., Any], proxy: FaultProxy) -> Any:
     """A person whose browser reaches the server through the proxy."""
     return new_page("agent", at="", base_url=proxy.url)

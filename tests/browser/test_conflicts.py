@@ -22,11 +22,6 @@ def command(page: Any, kind: str, key: str, data: dict[str, Any], **more: Any) -
     return page.request.post("/api/v1/commands/", data=body, headers=headers)
 
 
-@pytest.fixture
-def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page("manager", at="")
-
-
 def person(page: Any, **fields: Any) -> str:
     key = str(uuid.uuid4())
     given = {"email": f"{key}@example.org", "first_name": "Ada", "last_name": "Base", **fields}

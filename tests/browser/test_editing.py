@@ -32,21 +32,6 @@ ANNOUNCEMENTS = """() => {
 }"""
 
 
-@pytest.fixture
-def agent(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="agent", at="")
-
-
-@pytest.fixture
-def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="manager", at="")
-
-
-@pytest.fixture
-def other(stack: live.Stack) -> SecondPerson:
-    return SecondPerson(stack, "manager")
-
-
 def new_form(page: Any, **data: Any) -> str:
     key = str(uuid.uuid4())
     command(page, "form.create", key, {"user_id": new_user(page), "title": "Survey", **data})

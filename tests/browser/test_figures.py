@@ -35,11 +35,6 @@ def is_the_same_page(page: Any) -> bool:
 
 
 @pytest.fixture
-def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="manager", at="")
-
-
-@pytest.fixture
 def form(manager: Any) -> tuple[str, str]:
     """A user and a form of theirs with one submission."""
     owner = new_user(manager, first_name="Ada")

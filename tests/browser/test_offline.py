@@ -42,11 +42,6 @@ RETIRED = """async () => {
 
 
 @pytest.fixture
-def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page("manager", at="")
-
-
-@pytest.fixture
 def offline_user(new_page: Callable[..., Any], stack: live.Stack) -> Any:
     """Signs in a person whose pages a service worker controls."""
     return with_worker(new_page("agent", at="", service_workers="allow"))

@@ -15,11 +15,6 @@ from tests.browser.test_admin import new_user
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
 
-@pytest.fixture
-def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="manager", at="")
-
-
 def test_messages_about_a_new_form_leave_its_questions_in_the_editor(manager: Any, stack: live.Stack) -> None:
     owner = new_user(manager)
     manager.goto("/admin/backoffice/form/add/")

@@ -18,21 +18,6 @@ from tests.browser.test_offline import queued, save
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
 
-@pytest.fixture
-def agent(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="agent", at="")
-
-
-@pytest.fixture
-def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="manager", at="")
-
-
-@pytest.fixture
-def other(stack: live.Stack) -> SecondPerson:
-    return SecondPerson(stack, "manager")
-
-
 def held_answers(page: Any, address: str) -> list[Callable[[], None]]:
     """Holds the answers to requests; each item of the returned list lets one arrive."""
     held: list[Callable[[], None]] = []

@@ -28,11 +28,6 @@ def proxy(stack: live.Stack) -> Iterator[FaultProxy]:
     proxy.stop()
 
 
-@pytest.fixture
-def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page("manager", at="")
-
-
 def test_edit_that_a_firewall_blocks_goes_to_the_tray_and_is_fixed_there(
     manager: Any, new_page: Callable[..., Any], stack: live.Stack, proxy: FaultProxy
 ) -> None:

@@ -226,7 +226,7 @@ def where() -> bool:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> freshness.Freshness:
-    """What this process follows of the log."""
+    """Returns the freshness that a standby, configured for this test, uses."""
     fresh = freshness.Freshness()
     monkeypatch.setattr(replica, "STANDBY", replica.Standby(fresh))
     monkeypatch.setattr(replica, "configured", lambda: True)

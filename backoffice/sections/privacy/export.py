@@ -35,7 +35,7 @@ BATCH: Final = 500
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where the next part begins: a list of the document, and the record after which it continues.
+    """The start of the next part: a list of the document, and the record after which it continues.
 
     after       creation time and id of that form or conflict
     submission  id of that submission to `form`

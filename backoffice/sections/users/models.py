@@ -75,7 +75,7 @@ class User(Record):
                 condition=DELETED,
             ),
             models.Index("last_login", "id", name="users_deleted_last_login", condition=DELETED),
-            # Who of a plan signed in lately: figures, and the filters by plan and activity together.
+            # Users of a plan by last login: for figures, and for the filters by plan and activity together.
             models.Index("plan", "last_login", name="users_plan_active", condition=LIVE),
             # The user of an address, in an older normal form.
             models.Index("mailbox", name="users_mailbox", condition=Q(mailbox__isnull=False)),

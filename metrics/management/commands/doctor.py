@@ -426,5 +426,5 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     sessions_seen,
     chromium,
 )
-# What only `make run` and the tests need.
+# Needed only by `make run` and the tests.
 DEVELOPMENT: tuple[Callable[[], Finding], ...] = (embedded_wheels, running, chromium)

@@ -39,7 +39,7 @@ def fill(specs: Iterable[listing.Spec]) -> None:
         cursor.execute(f"analyze {', '.join(model._meta.db_table for model in wanted)}")
 
 
-# What a batch of inserts leaves for later in an index of words.
+# Completes the work that a batch of inserts postponed in the indexes of words.
 CLEAN: Final = """
 select gin_clean_pending_list(i.indexrelid::regclass) from pg_index i join pg_class c on c.oid = i.indexrelid
   join pg_am a on a.oid = c.relam where a.amname = 'gin' and c.relnamespace = current_schema()::regnamespace

@@ -33,7 +33,7 @@ from tests.backoffice.lists import filled
 from tests.backoffice.lists.filled import ROWS
 
 SHOWN: Final = listing.LIMIT + 1
-# What is left along a walk by a filter, the state and an empty column is at least a 32nd of the rows.
+# A filter, a state and an empty column together keep at least one row of 32 along a walk.
 MOST_READ: Final = 50 * SHOWN
 # Two ranges of two runs each, merged.
 MOST_SORTED: Final = 4 * SHOWN

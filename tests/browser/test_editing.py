@@ -14,7 +14,7 @@ from tests import live
 from tests.browser.input_method import InputMethod
 from tests.browser.second_person import SecondPerson
 from tests.browser.test_admin import command, live_now, new_user, record
-from tests.browser.test_offline import queued, save
+from tests.browser.test_offline import save, save_offline
 from tests.events import interleaving
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
@@ -178,9 +178,7 @@ def test_page_takes_the_merged_state_of_its_own_offline_edit(
 ) -> None:
     key = new_form(manager, description="one\ntwo\nthree")
     opened(agent, key)
-    agent.context.set_offline(True)
-    save(agent, description="one\ntwo\nthree, mine")
-    queued(agent, "1 waiting")
+    save_offline(agent, description="one\ntwo\nthree, mine")
     other.save("form.update", key, {"description": "one, theirs\ntwo\nthree"})
     agent.context.set_offline(False)
     merged = "one, theirs\ntwo\nthree, mine"
@@ -199,9 +197,7 @@ def test_typing_on_top_of_an_offline_edit_merges_when_that_was_saved(
 ) -> None:
     key = new_form(manager, description="one\n\ntwo\n\nthree")
     opened(agent, key)
-    agent.context.set_offline(True)
-    save(agent, description="one\n\ntwo\n\nthree, mine")
-    queued(agent, "1 waiting")
+    save_offline(agent, description="one\n\ntwo\n\nthree, mine")
     description = agent.locator("[name=description]")
     put_caret(description, len("one\n\ntwo"))
     agent.keyboard.type(", typed since")
@@ -221,9 +217,7 @@ def test_update_that_overtakes_the_verdict_on_an_offline_edit_is_no_conflict(
 ) -> None:
     key = new_form(manager, description="one\ntwo\nthree")
     opened(agent, key)
-    agent.context.set_offline(True)
-    save(agent, description="one\ntwo\nthree, mine")
-    queued(agent, "1 waiting")
+    save_offline(agent, description="one\ntwo\nthree, mine")
     other.save("form.update", key, {"description": "one, theirs\ntwo\nthree"})
     held: list[Callable[[], None]] = []
 

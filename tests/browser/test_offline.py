@@ -77,6 +77,13 @@ def save(page: Any, **fields: str) -> None:
     page.click("[data-save]")
 
 
+def save_offline(page: Any, **fields: str) -> None:
+    """Saves without a network; the edit waits in the queue."""
+    page.context.set_offline(True)
+    save(page, **fields)
+    queued(page, "1 waiting")
+
+
 def queued(page: Any, words: str) -> None:
     expect(page.locator("[data-queued]")).to_have_text(words)
 

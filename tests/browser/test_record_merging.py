@@ -13,7 +13,7 @@ from tests import live
 from tests.browser.second_person import SecondPerson
 from tests.browser.test_admin import command, new_user
 from tests.browser.test_editing import caret, new_form, opened, put_caret
-from tests.browser.test_offline import queued, save
+from tests.browser.test_offline import queued, save, save_offline
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -39,9 +39,7 @@ def test_text_typed_on_a_queued_edit_merges_when_an_update_overtakes_its_verdict
 ) -> None:
     key = new_form(manager, description="one\ntwo\nthree")
     opened(agent, key)
-    agent.context.set_offline(True)
-    save(agent, description="one\ntwo\nthree, mine")
-    queued(agent, "1 waiting")
+    save_offline(agent, description="one\ntwo\nthree, mine")
     other.save("form.update", key, {"description": "one, theirs\ntwo\nthree"})
     held = held_answers(agent, "**/sync/")
     agent.context.set_offline(False)

@@ -53,11 +53,11 @@ bench: $(VENV)/.dev ## the benchmarks, each beside its reference; BENCH="append 
 load: $(VENV)/.dev ## the load test; LOAD=--quick is its short form
 	@$(PY) -m benchmarks.load $(LOAD)
 
-LONG_TESTS := tests/browser/test_fault_matrix.py $(addprefix tests/events/test_, \
+LONG_TESTS := $(addprefix tests/events/test_, \
 		interleavings.py model.py crashes.py head.py conflicts.py search.py seals.py standby.py) \
 	tests/realtime/test_failover.py \
 	$(addprefix tests/backoffice/, \
-		api/test_fuzz.py api/test_schemathesis.py web/test_hostile_addresses.py api/test_json_everywhere.py imports/test_dialect.py imports/test_rows.py)
+		api/test_fuzz.py api/test_schemathesis.py api/test_json_everywhere.py imports/test_dialect.py imports/test_rows.py)
 
 chaos: $(VENV)/.dev ## the fault test, and the long form of the tests that try to break the log; CHAOS=--quick: in short
 	@$(PY) -m benchmarks.chaos $(CHAOS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,6 @@ from playwright.sync_api import expect
 from tests import live
 from tests.browser.second_person import SecondPerson
 from tests.browser.test_admin import command, new_user, record
-from tests.events.interleaving import LONG
 from tests.fault_proxy import Fault, FaultProxy
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
@@ -81,13 +80,6 @@ FAULTS = (
     Kind("cut", lambda proxy, _page: proxy.cut(POST, "POST")),
 )
 FEW = tuple(kind for kind in FAULTS if kind.name in ("answer lost", "portal", "gateway"))
-
-
-def faults_of(name: str, ways: Iterable[str], lacking: str) -> Sequence[Kind]:
-    """The faults that a way meets: all of them in `make chaos`, a third in the suite, another one for the next way."""
-    if lacking != "usual":
-        return FEW
-    return FAULTS if LONG else FAULTS[list(ways).index(name) % 3 :: 3]
 
 
 # -- ways of editing --------------------------------------------------------------------------------------------------
@@ -365,7 +357,7 @@ def test_text_of_a_page_survives_each_fault_and_is_saved_once(
     way.open(scene, text)
     address = scene.page.url
     scene.page.evaluate("window.samePage = true")
-    for kind in faults_of(name, WAYS, lacking):
+    for kind in FAULTS if lacking == "usual" else FEW:
         with failing(scene, kind):
             press(scene, kind, way.save)
             for selector, value in way.fields(text).items():
@@ -460,7 +452,7 @@ def test_text_of_a_record_survives_each_fault_and_is_saved_once(
     scene.page.evaluate("window.samePage = true")
     version, theirs, queues = 1, way.stored(scene)[1], lacking != "bare"
     chip = scene.page.locator("[data-queued]")
-    for number, kind in enumerate(faults_of(name, RECORDS, lacking)):
+    for number, kind in enumerate(FAULTS if lacking == "usual" else FEW):
         text = f"{number} {kind.name}"
         if way.theirs:
             theirs, version = f"theirs {number}", version + 1

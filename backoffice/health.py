@@ -62,7 +62,7 @@ class ProbeMiddleware:
     """Answers the two probes, and `/metrics` to machines, before any other middleware.
 
     An orchestrator or a scraper uses the address of the container, which is not in ALLOWED_HOSTS, without TLS and
-    without a session.
+    without a session. A scrape has no query: any other request passes the checks of addresses.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -71,7 +71,8 @@ class ProbeMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         probe: Callable[[HttpRequest], HttpResponse] | None
         probe = {"/livez": livez, "/readyz": readyz}.get(request.path_info)
-        if request.path_info == "/metrics" and realtime_views.is_of_a_machine(request):
+        is_scrape = request.path_info == "/metrics" and not request.META.get("QUERY_STRING")
+        if is_scrape and realtime_views.is_of_a_machine(request):
             probe = realtime_views.metrics
         return probe(request) if probe else self.get_response(request)
 

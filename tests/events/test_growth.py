@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, utils
+from django.db import connection, transaction, utils
 
 from backoffice.sections.site_settings import domain as site_settings
 from backoffice.sections.users import domain as users
@@ -194,16 +194,20 @@ def test_rare_types_are_searched_in_steps(monkeypatch: pytest.MonkeyPatch) -> No
         assert effects.effect() == [placed]
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_first_events_of_a_request_are_read_without_the_others() -> None:
+    """In a log of its own: planning reads past the entries that earlier tests rolled back, at the ends of indexes."""
+
     def cost(events: int) -> int:
         correlation = uuid.uuid4()
-        with context.acting(correlation_id=correlation):
-            store.append(f"user-{factories.user()}", [UserUpdated(first_name=f"N{n}") for n in range(events)])
-        without_plans_of_small_tables()
-        return rows_read_of("events_event", search.events_of_request, correlation, upto=2**62, limit=20)
+        with transaction.atomic():
+            with context.acting(correlation_id=correlation):
+                store.append(f"user-{new_id()}", [UserUpdated(first_name=f"N{n}") for n in range(events)])
+            without_plans_of_small_tables()
+            return rows_read_of("events_event", search.events_of_request, correlation, upto=2**62, limit=20)
 
-    assert cost(4000) <= cost(100) + 5
+    with own_log(size=10_000, upto=10_000):
+        assert cost(4000) <= cost(100) + 5
 
 
 @pytest.mark.django_db(transaction=True)

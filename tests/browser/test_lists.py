@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import live
-from tests.browser.test_admin import command, expect, live_now, new_user
+from tests.browser.test_admin import PHONE, command, expect, live_now, new_user
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -108,3 +108,30 @@ def test_name_of_a_user_can_be_read_beside_all_columns(new_page: Callable[..., A
     name = manager.locator(f'tr[data-id="{key}"] .name')
     expect(name).to_contain_text("Bartholomew Lovelace")
     assert name.evaluate("(name) => name.scrollWidth <= name.clientWidth"), "no ellipsis"
+
+
+CUT = "(name) => name.scrollWidth > name.clientWidth || name.scrollHeight > name.clientHeight"
+
+
+@pytest.mark.parametrize("locale", ["en", "fr"])
+def test_long_names_can_be_read_on_a_phone(new_page: Callable[..., Any], locale: str) -> None:
+    """They take two lines, because the other cells are below each other."""
+    manager = new_page(role="manager", at="", viewport=PHONE, locale=locale)
+    key, form = str(uuid.uuid4()), str(uuid.uuid4())
+    person = {"email": f"{key}@example.org", "first_name": "Anne-Sophie", "last_name": "de La Rochefoucauld-Montbel"}
+    title = "Habits of international students in the capital"
+    made = [
+        {"type": "user.create", "key": key, "data": {**person, "plan": "enterprise"}},
+        {"type": "form.create", "key": form, "data": {"user_id": key, "title": title}},
+        {"type": "submission.receive", "key": str(uuid.uuid4()), "data": {"form_id": form, "answers": {}}},
+        {"type": "form.update", "key": form, "data": {"archived": True}},
+    ]
+    sync(manager, made)
+    for category, text in (("user", "Anne-Sophie de La Rochefoucauld-Montbel"), ("form", title), ("submission", title)):
+        manager.goto(f"/admin/backoffice/{category}/")
+        name = manager.locator("tr[data-id] .name", has_text=text).first
+        expect(name).to_be_visible()
+        assert not name.evaluate(CUT), f"the name in the list of {category} is cut"
+        lines = name.evaluate("(name) => name.clientHeight / parseFloat(getComputedStyle(name).lineHeight)")
+        assert 1.9 < lines < 2.1, category
+        assert manager.evaluate("document.documentElement.scrollWidth") == PHONE["width"]

@@ -235,7 +235,13 @@ def test_comment_leaves_a_typed_decision_on_the_page(forgetful: Any, manager: An
     expect(forgetful.locator("[data-typed]")).to_have_value("Typed")
 
 
-def test_person_who_stays_for_another_typed_text_can_go_on(forgetful: Any, manager: Any) -> None:
+# As an older Firefox: it reports nothing after the person has chosen to stay.
+WITHOUT_NAVIGATION = "Object.defineProperty(globalThis, 'navigation', { value: undefined })"
+
+
+@pytest.mark.parametrize("lacking", ["", WITHOUT_NAVIGATION], ids=["current", "older"])
+def test_person_who_stays_for_another_typed_text_can_go_on(forgetful: Any, manager: Any, lacking: str) -> None:
+    forgetful.add_init_script(lacking)
     key = person(manager)
     opened(forgetful, conflict(manager, key, {"first_name": "Mine"}, {"first_name": "Theirs"}))
     forgetful.fill("[data-typed]", "Typed")
@@ -245,7 +251,35 @@ def test_person_who_stays_for_another_typed_text_can_go_on(forgetful: Any, manag
         forgetful.click("[data-save]", no_wait_after=True)
     assert asked.value.type == "beforeunload"
     expect(forgetful.locator("form[inert]")).to_have_count(0)
+    expect(forgetful.locator(".toast")).to_have_text("Saved. Other text on this page is not saved yet.")
     expect(forgetful.locator("#comment")).to_have_value("Half a sentence")
     assert state(manager, key)["first_name"] == "Typed"
     forgetful.get_by_role("button", name="Add comment").click()
     expect(forgetful.locator(".entry-text").first).to_have_text("Half a sentence")
+
+
+def test_person_who_leaves_despite_another_typed_text_gets_the_next_page(forgetful: Any, manager: Any) -> None:
+    forgetful.add_init_script(WITHOUT_NAVIGATION)
+    key = person(manager)
+    opened(forgetful, conflict(manager, key, {"first_name": "Mine"}, {"first_name": "Theirs"}))
+    forgetful.fill("[data-typed]", "Typed")
+    forgetful.fill("#comment", "Half a sentence")
+    forgetful.on("dialog", lambda dialog: dialog.accept())
+    forgetful.click("[data-save]", no_wait_after=True)
+    forgetful.wait_for_url(f"**/user/{key}/change/")
+    assert state(manager, key)["first_name"] == "Typed"
+
+
+def test_form_can_be_used_again_when_the_next_page_does_not_open(forgetful: Any, manager: Any) -> None:
+    forgetful.add_init_script(WITHOUT_NAVIGATION)
+    forgetful.clock.install()
+    key = person(manager)
+    opened(forgetful, conflict(manager, key, {"first_name": "Mine"}, {"first_name": "Theirs"}))
+    forgetful.fill("[data-typed]", "Typed")
+    forgetful.route(f"**/user/{key}/change/", lambda route: route.fulfill(status=204))  # the browser stays
+    with forgetful.expect_response(f"**/user/{key}/change/"):
+        forgetful.click("[data-save]", no_wait_after=True)
+    assert forgetful.locator("form[inert]").count() == 1
+    forgetful.clock.fast_forward(20_000)
+    expect(forgetful.locator("form[inert]")).to_have_count(0)
+    expect(forgetful.locator("[data-typed]")).to_have_value("Typed")

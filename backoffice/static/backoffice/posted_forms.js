@@ -2,6 +2,7 @@
 import { fetchDocument } from "./live.js";
 import { counterpart, leave, post, reasonToStay } from "./posting.js";
 import { adoptToasts, toast } from "./toasts.js";
+import { _ } from "./words.js";
 
 const NO_TEXT = "[type=hidden], [type=checkbox], [type=radio], [type=submit], [type=button], [type=file]";
 const TEXT = `form[method=post] :is(textarea, input:not(${NO_TEXT}))`;
@@ -79,7 +80,10 @@ async function renewed(form, address) {
 
 function go(form, address) {
   leaving = !othersTyping(form);
-  leave(form, address, () => stay(form));
+  leave(form, address, () => {
+    stay(form);
+    if (othersTyping(form)) toast(_("Saved. Other text on this page is not saved yet."), "info");
+  });
 }
 
 function stay(form, focused) {

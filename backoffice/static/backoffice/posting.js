@@ -65,14 +65,25 @@ export function reasonToStay({ lost, status, state, heading }) {
   return words[state] ?? `${heading ?? _("Not saved.")} ${_("Your changes stay on this page; try again.")}`;
 }
 
-/** Opens the next page. Typing that it would discard is not accepted any more; `back` is called if the page stays. */
+/** Opens the next page. Typing that it would discard is not accepted any more; `back` is called if the page stays:
+ *
+ *    the person chose to stay    Browsers without `navigation` report nothing. They suspend timers while they ask, so
+ *                                one runs once the person has answered; if it runs earlier, nobody can type yet.
+ *    the person came back        pageshow
+ *    the next page did not open  navigateerror; without it a page that is still here much later */
 export function leave(form, address, back) {
-  form.inert = true;
+  const ended = new AbortController();
+  const { signal } = ended;
   const stay = () => {
+    if (signal.aborted) return;
+    ended.abort();
     form.inert = false;
     back();
   };
-  window.addEventListener("pageshow", stay, { once: true });
-  globalThis.navigation?.addEventListener("navigateerror", stay, { once: true });
+  form.inert = true;
+  window.addEventListener("pageshow", stay, { signal });
+  globalThis.navigation?.addEventListener("navigateerror", stay, { signal });
+  window.addEventListener("beforeunload", (event) => setTimeout(() => event.defaultPrevented && stay()), { signal });
+  setTimeout(stay, ANSWER_MS);
   location.assign(address);
 }

@@ -88,7 +88,7 @@ class ParkedStreamPages(OperatorPages):
             except errors.EventsError as error:
                 messages.error(request, error_messages.in_one_line(error))
                 return back
-        _report_replay(request, streams, outcomes)
+        _report_replay(request, name, streams, outcomes)
         (only, *others) = streams
         if others or only not in outcomes or not outcomes[only].left:
             return back
@@ -105,7 +105,7 @@ class ParkedStreamPages(OperatorPages):
         except errors.InvalidCommand:
             messages.error(request, _("Enter a reason for skipping this event."))
         except errors.NotParked:
-            messages.info(request, _("This event is no longer parked: another person replayed or skipped it."))
+            messages.info(request, _("This event is no longer parked: it was replayed or skipped."))
         else:
             done = _("Event %(position)s was skipped. Replay the stream to handle the events behind it.")
             messages.success(request, done % {"position": position})
@@ -120,11 +120,20 @@ def _no_longer_parked(request: HttpRequest, name: str, stream: str) -> HttpRespo
     return HttpResponseRedirect(reverse("admin:system_subscription", args=[name]))
 
 
-def _report_replay(request: HttpRequest, streams: Sequence[str], outcomes: Mapping[str, parking.Outcome]) -> None:
-    """Adds messages with the numbers of streams that were replayed, that failed again and that were not finished."""
+def _report_replay(
+    request: HttpRequest, name: str, streams: Sequence[str], outcomes: Mapping[str, parking.Outcome]
+) -> None:
+    """Adds messages with the numbers of streams that were replayed, that failed again and that were not finished.
+
+    Streams that are no longer parked were replayed by another request, perhaps the same one whose answer was lost.
+    """
     failed = sum(1 for outcome in outcomes.values() if outcome.error)
     complete = sum(1 for outcome in outcomes.values() if not outcome.left)
-    rest = sum(1 for stream in streams if stream not in outcomes) + len(outcomes) - failed - complete
+    gone = len(set(streams) - set(outcomes) - set(overview.parked_streams(name)))
+    rest = len(streams) - failed - complete - gone
+    if gone:
+        text = ngettext("%(n)d stream is no longer parked.", "%(n)d streams are no longer parked.", gone)
+        messages.info(request, text % {"n": gone})
     if complete:
         text = ngettext("%(n)d stream was replayed.", "%(n)d streams were replayed.", complete)
         messages.success(request, text % {"n": complete})

@@ -38,7 +38,7 @@ def new_user(page: Any, **fields: Any) -> str:
 
 
 def record(page: Any, key: str, category: str = "user") -> None:
-    app = "metrics" if category == "rule" else "backoffice"
+    app = "metrics" if category in ("rule", "silence") else "backoffice"
     page.goto(f"/admin/{app}/{category}/{key}/change/")
 
 

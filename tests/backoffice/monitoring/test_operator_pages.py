@@ -186,6 +186,9 @@ def test_parked_stream_is_replayed_after_the_cause_is_fixed(mailer: Mailer) -> N
     done = client.post(at("replay", name), {"stream": stream, "reason": "Address corrected"}, follow=True)
     assert "1 stream was replayed." in text_of(done)
     assert parked.parked(name) == []
+    twice = client.post(at("replay", name), {"stream": stream, "reason": "Address corrected"}, follow=True)
+    assert "1 stream is no longer parked." in text_of(twice)
+    assert "replay again" not in text_of(twice)
     actions = store.read_stream(f"subscription-{name}")
     assert {(deed.type, deed.actor, deed.reason) for deed in actions} == {
         ("subscription.replayed", f"staff:{person.pk}", "Address corrected")
@@ -205,7 +208,7 @@ def test_event_is_skipped_only_with_a_reason_and_the_rest_stays_parked(mailer: M
     assert f"Event {position} was skipped" in done
     assert "No longer blocked" in done
     twice = admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True)
-    assert "This event is no longer parked" in text_of(twice)
+    assert "This event is no longer parked: it was replayed or skipped." in text_of(twice)
     (skipped,) = store.read_stream(f"subscription-{name}")
     assert (skipped.type, skipped.reason) == ("subscription.skipped", "A test account")
 

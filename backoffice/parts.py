@@ -59,6 +59,7 @@ class Column:
     wide    left out on phones
     number  aligned to the right
     value   the field in its cells, unless the kind has its own ``row.html``
+    missing text of a cell of an extension without a value, in place of a dash
     """
 
     label: Text
@@ -67,6 +68,7 @@ class Column:
     wide: bool = False
     number: bool = False
     value: str = ""
+    missing: Text = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -134,12 +134,12 @@ def user_analytics(staff: Any) -> Analytics:
 
 
 class UserFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The counts of one user. `recent_submissions`: since the full hour 30 days ago."""
+    """The counts of one user, None before the first. `recent_submissions`: since the full hour 30 days ago."""
 
     id: UUID
-    form_count: int
-    submission_count: int
-    recent_submissions: int
+    form_count: int | None
+    submission_count: int | None
+    recent_submissions: int | None
 
 
 @define
@@ -168,12 +168,12 @@ class UserStats(Query[list[UserFigures]], frozen=True, kw_only=True):
 
 
 class FormCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's forms by state, and the submissions to those that are not deleted."""
+    """A user's forms by state, and the submissions to those that are not deleted; None before the first count."""
 
     live: int
     archived: int
     deleted: int
-    submissions: int
+    submissions: int | None
 
 
 FORMS = """
@@ -259,7 +259,7 @@ class FormStats(Query[list[FormDay]], frozen=True, kw_only=True):
 
 
 def sees_timing(staff: Any) -> bool:
-    """True for roles that may see when and how fast a single submission was made: those that see its answers."""
+    """True for roles that may see how long a single submission took: those that see its answers."""
     hidden = access.hidden_fields(staff, "submission")
     return access.sees("submission", staff) and hidden.isdisjoint(("answers", "completion_time"))
 
@@ -271,7 +271,8 @@ FEWEST_TIMED = 5
 def form_days(days: Days, staff: Any, *, min_position: int = 0, consistent: bool = False) -> Answer[list[FormDay]]:
     """The days of `FormStats` as this person may see them.
 
-    Roles that do not see the timing of submissions get averages of past days only, of at least `FEWEST_TIMED`.
+    Roles that do not see how long a single submission took get averages of past days only, of at least
+    `FEWEST_TIMED` submissions.
     """
     query = FormStats(first=days.first, last=days.last)
     answer = queries.ask(query, staff, min_position=min_position, consistent=consistent)

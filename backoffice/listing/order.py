@@ -137,14 +137,15 @@ def _known(condition: Any, column: str, is_empty: bool) -> Any:
 def keys_through(rows: QuerySet[Any], order: Order, run: Run, through: Through) -> QuerySet[Any, Any]:
     """Returns the keys of one run after its start, in the order of the index of the other table.
 
-    The empty run are the rows without a value in that table; its keys are primary keys only.
+    The empty run are the rows without a value in that table; its keys are primary keys only. It is sorted by the column
+    nevertheless: by the key alone, the planner may merge both tables along their primary keys, from the beginning.
     """
     column, others = order.sort.column, through.model._default_manager.order_by()
     if order.sort.nullable:
         others = others.filter(**{f"{column}__isnull": run.is_empty})
     others = others.filter(Exists(rows.filter(**{order.pk: OuterRef(through.key)})))
     columns = () if run.is_empty else (column,)
-    return _after(others, order, run, columns, through.key).values_list(*columns, through.key)
+    return _after(others, order, run, (column,), through.key).values_list(*columns, through.key)
 
 
 def key_of(run: Run, row: Key) -> Key:

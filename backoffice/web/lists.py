@@ -194,8 +194,12 @@ def listed(kind: Kind, items: Sequence[Any], staff: Any) -> list[dict[str, Any]]
     rows = decorated(kind, items, staff)
     for row in rows:
         found = values.get(row["item"].pk, {})
-        row["added_cells"] = [(column, found.get(column.value)) for column in columns]
+        row["added_cells"] = [(column, _shown(found.get(column.value), column)) for column in columns]
     return rows
+
+
+def _shown(value: Any, column: Column) -> Any:
+    return (column.missing or None) if value is None else value
 
 
 def related(item: Any, name: str) -> Any:

@@ -1,13 +1,11 @@
 """Counts of users and forms: columns and sorts of the lists, and API fields.
 
-They are read by key for one page of rows.
-
-Roles that may not see answers see no timing of single submissions, so they do not see the last submission of a form.
+They are read by key for one page of rows. Records that were never counted come last in both directions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -15,7 +13,6 @@ from uuid import UUID
 import msgspec
 from django.db.models import Model
 from django.utils.translation import gettext_lazy as _
-from msgspec import UNSET, UnsetType
 
 from backoffice import listing
 from backoffice.section import Column, Extension
@@ -25,18 +22,21 @@ from metrics.counters.models import FormStats, UserStats
 
 
 class UserFields(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's living forms, their living submissions, and those since the full hour 30 days ago."""
+    """A user's living forms, their living submissions, and those since the full hour 30 days ago.
 
-    form_count: int
-    submission_count: int
-    recent_submissions: int
+    They are null for a user who is not counted yet.
+    """
+
+    form_count: int | None
+    submission_count: int | None
+    recent_submissions: int | None
 
 
 class FormFields(msgspec.Struct, frozen=True, kw_only=True):
-    """A form's living submissions, and the time of the last one."""
+    """A form's living submissions, null for a form that is not counted yet, and the time of the last one."""
 
-    submission_count: int
-    last_submission_at: datetime | UnsetType | None = UNSET
+    submission_count: int | None
+    last_submission_at: datetime | None
 
 
 def _of_users(keys: Sequence[UUID], _staff: Any) -> Mapping[UUID, Mapping[str, Any]]:
@@ -48,11 +48,11 @@ def _of_forms(keys: Sequence[UUID], _staff: Any) -> Mapping[UUID, Mapping[str, A
 
 
 def _by_user(column: str) -> listing.Sort:
-    return listing.Sort(column, parse=int, through=listing.Through(UserStats, "user_id"))
+    return listing.Sort(column, nullable=True, parse=int, through=listing.Through(UserStats, "user_id"))
 
 
-def _by_form(column: str, **how: Any) -> listing.Sort:
-    return listing.Sort(column, through=listing.Through(FormStats, "form_id"), **how)
+def _by_form(column: str, parse: Callable[[str], Any]) -> listing.Sort:
+    return listing.Sort(column, nullable=True, parse=parse, through=listing.Through(FormStats, "form_id"))
 
 
 # Rows of lists are walked in the order of the counters' indexes: metrics_user_forms, metrics_form_submissions, …
@@ -62,17 +62,17 @@ USER_SORTS: Final = {
     "recent_submissions": _by_user("recent"),
 }
 FORM_SORTS: Final = {
-    "submission_count": _by_form("submissions", parse=int),
-    "last_submission_at": _by_form("last_at", nullable=True, parse=datetime.fromisoformat),
+    "submission_count": _by_form("submissions", int),
+    "last_submission_at": _by_form("last_at", datetime.fromisoformat),
 }
 
 
 def _number(label: Any, name: str) -> Column:
-    return Column(label=label, value=name, sort=f"-{name}", number=True, wide=True)
+    return Column(label=label, value=name, sort=f"-{name}", number=True, wide=True, missing=_("not counted yet"))
 
 
-def _column(model: type[Model], key: str, name: str, default: int | None = 0) -> listing.ForeignColumn:
-    return listing.ForeignColumn(listing.Through(model, key), name, default)
+def _column(model: type[Model], key: str, name: str) -> listing.ForeignColumn:
+    return listing.ForeignColumn(listing.Through(model, key), name)
 
 
 # The same values as `load` reads, in the statement of a list's page.
@@ -83,7 +83,7 @@ _USER_COLUMNS: Final = {
 }
 _FORM_COLUMNS: Final = {
     "submission_count": _column(FormStats, "form_id", "submissions"),
-    "last_submission_at": _column(FormStats, "form_id", "last_at", None),
+    "last_submission_at": _column(FormStats, "form_id", "last_at"),
 }
 
 EXTENSIONS: Final = (
@@ -112,7 +112,6 @@ EXTENSIONS: Final = (
         item_fields=FormFields,
         in_record=True,
         api_columns=_FORM_COLUMNS,
-        hidden={"viewer": frozenset({"last_submission_at"})},
         fed_by=(NAME,),
     ),
 )

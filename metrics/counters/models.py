@@ -21,13 +21,13 @@ class Numeric(models.Field):  # type: ignore[type-arg]
 class FormStats(models.Model):
     """One form: living submissions, and the time of the last one.
 
-    `user_id` is null while `form.created` is parked.
+    `user_id` is null while `form.created` is parked; `submissions` until the first seed counts an old form.
     """
 
     form_id = models.UUIDField(primary_key=True)
     user_id = models.UUIDField(null=True)
     alive = models.BooleanField(db_default=True)
-    submissions = models.BigIntegerField(db_default=0)
+    submissions = models.BigIntegerField(null=True, db_default=0)
     last_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -65,14 +65,14 @@ class FormHour(models.Model):
 class UserStats(models.Model):
     """One user: living forms, their living submissions, those since `CountersState.recent_from`, the last one.
 
-    `alive` is null while `user.created` is parked.
+    `alive` is null while `user.created` is parked; the counts until the first seed counts an old user.
     """
 
     user_id = models.UUIDField(primary_key=True)
     alive = models.BooleanField(null=True)
-    form_count = models.BigIntegerField(db_default=0)
-    submission_count = models.BigIntegerField(db_default=0)
-    recent = models.BigIntegerField(db_default=0)
+    form_count = models.BigIntegerField(null=True, db_default=0)
+    submission_count = models.BigIntegerField(null=True, db_default=0)
+    recent = models.BigIntegerField(null=True, db_default=0)
     last_at = models.DateTimeField(null=True)
 
     class Meta:

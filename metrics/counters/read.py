@@ -28,18 +28,24 @@ class AsOf(msgspec.Struct, frozen=True):
 
 
 class UserCounts(msgspec.Struct, frozen=True):
-    """Living forms, their living submissions, those of the last 30 days, and the time of the last one."""
+    """Living forms, their living submissions, those of the last 30 days, and the time of the last one.
 
-    form_count: int = 0
-    submission_count: int = 0
-    recent_submissions: int = 0
+    Counts are None until the user is counted for the first time.
+    """
+
+    form_count: int | None = None
+    submission_count: int | None = None
+    recent_submissions: int | None = None
     last_submission_at: datetime | None = None
 
 
 class FormCounts(msgspec.Struct, frozen=True):
-    """Living submissions of a form, which may be deleted itself, and the time of the last one."""
+    """Living submissions of a form, which may be deleted itself, and the time of the last one.
 
-    submission_count: int = 0
+    The count is None until the form is counted for the first time.
+    """
+
+    submission_count: int | None = None
     last_submission_at: datetime | None = None
 
 
@@ -107,7 +113,7 @@ select user_id, form_count, submission_count, recent, last_at from metrics_user_
 
 
 def users(keys: Iterable[uuid.UUID]) -> dict[uuid.UUID, UserCounts]:
-    """The counts of every user asked for; zeros for one that is not counted yet."""
+    """The counts of every user asked for; None for one that is not counted yet."""
     listed = list(keys)
     found = {row[0]: UserCounts(*row[1:]) for row in store.query(USERS, (arrays.Uuids(listed),))}
     return {key: found.get(key, UserCounts()) for key in listed}
@@ -117,7 +123,7 @@ FORMS: Final = "select form_id, submissions, last_at from metrics_form_stats whe
 
 
 def forms(keys: Iterable[uuid.UUID]) -> dict[uuid.UUID, FormCounts]:
-    """The counts of every form asked for; zeros for one that is not counted yet."""
+    """The counts of every form asked for; None for one that is not counted yet."""
     listed = list(keys)
     found = {row[0]: FormCounts(*row[1:]) for row in store.query(FORMS, (arrays.Uuids(listed),))}
     return {key: found.get(key, FormCounts()) for key in listed}

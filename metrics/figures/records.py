@@ -15,11 +15,14 @@ from metrics.queries import Query, define
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """Living forms (None for a form), living submissions, those of the last 30 days, and the latest time."""
+    """Living forms (of a user), living submissions, those of the last 30 days, and the latest time.
+
+    None: not counted yet.
+    """
 
     form_count: int | None = None
-    submission_count: int
-    recent_submissions: int
+    submission_count: int | None
+    recent_submissions: int | None
     last_submission_at: datetime | None
 
 
@@ -62,7 +65,7 @@ class FormCounts(Query[Counts], frozen=True, kw_only=True):
         found = read.forms([self.form])[self.form]
         return Counts(
             submission_count=found.submission_count,
-            recent_submissions=read.form_recent(self.form),
+            recent_submissions=None if found.submission_count is None else read.form_recent(self.form),
             last_submission_at=found.last_submission_at,
         )
 

@@ -1,8 +1,9 @@
-"""A record that is not counted yet is in the lists that are sorted by counts, as 0."""
+"""A record that is not counted yet is in the lists sorted by counts: a new one as 0, an old one as the last."""
 
 from __future__ import annotations
 
 import uuid
+from importlib import import_module
 
 import pytest
 
@@ -10,6 +11,7 @@ from backoffice.sections.users import domain as users
 from events import commands, store
 from events.rebuild import builder
 from events.types import new_id
+from metrics.counters import seed
 from tests import factories
 from tests.backoffice import api_client
 from tests.metrics.counters import counting
@@ -17,7 +19,10 @@ from tests.metrics.counters import counting
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def listed(path: str) -> list[tuple[str, int]]:
+FIRST_ROWS = import_module("metrics.migrations.0008_first_rows").FIRST_ROWS
+
+
+def listed(path: str) -> list[tuple[str, int | None]]:
     """(id, first count) of the items of a list."""
     name = "form_count" if path.startswith("users") else "submission_count"
     return [(item["id"], item[name]) for item in api_client.signed_in("manager").get(path).json()["items"]]
@@ -72,6 +77,66 @@ def test_record_created_during_a_rebuild_is_listed_by_counts_after_the_swap() ->
     counting.demand_identity()
     counting.follow()
     assert counting.user_numbers(created[0]) == (1, 0, 0)
+
+
+def install() -> None:
+    for statement in FIRST_ROWS:
+        store.execute(statement)
+
+
+def upgraded() -> tuple[uuid.UUID, uuid.UUID]:
+    """Installs the counters into a log with a user and a form; returns both."""
+    owner = factories.user()
+    form = factories.form(owner)
+    counting.receive(form)
+    for table in ("metrics_user_stats", "metrics_form_stats"):
+        store.execute(f"delete from {table}")
+    install()
+    return owner, form
+
+
+@pytest.mark.parametrize("sort", ["form_count", "submission_count", "recent_submissions"])
+def test_users_from_before_the_counters_are_listed_last_until_the_first_seed(sort: str) -> None:
+    old, _ = upgraded()
+    new = factories.user()
+    for sign in ("", "-"):
+        for search in ("", "&search=@example"):
+            assert listed(f"users/?sort={sign}{sort}{search}") == [(str(new), 0), (str(old), None)]
+    seed.start()
+    assert listed(f"users/?sort=-{sort}") == [(str(old), 1), (str(new), 0)]
+    counting.demand_identity()
+
+
+def test_forms_from_before_the_counters_are_listed_last_until_the_first_seed() -> None:
+    owner, old = upgraded()
+    new = factories.form(owner)
+    for sign in ("", "-"):
+        assert listed(f"forms/?sort={sign}submission_count") == [(str(new), 0), (str(old), None)]
+    assert {key for key, _ in listed("forms/?sort=-last_submission_at")} == {str(new), str(old)}
+    seed.start()
+    assert listed("forms/?sort=-last_submission_at") == [(str(old), 1), (str(new), 0)]
+    counting.demand_identity()
+
+
+def test_pages_say_that_a_record_is_not_counted_yet() -> None:
+    owner, form = upgraded()
+    manager = api_client.signed_in("manager").client
+    for category, key in (("user", owner), ("form", form)):
+        place = f"/admin/backoffice/{category}"
+        assert "not counted yet" in manager.get(f"{place}/?sort=-submission_count").content.decode()
+        assert "Not counted yet." in manager.get(f"{place}/{key}/change/").content.decode()
+    seed.start()
+    for category, key in (("user", owner), ("form", form)):
+        assert "ot counted yet" not in manager.get(f"/admin/backoffice/{category}/").content.decode()
+        assert "ot counted yet" not in manager.get(f"/admin/backoffice/{category}/{key}/change/").content.decode()
+
+
+def test_counters_that_run_get_no_rows_without_numbers() -> None:
+    key = factories.user()
+    counting.follow()
+    store.execute("delete from metrics_user_stats")  # a release without first rows: this user is counted next
+    install()
+    assert store.query("select count(*) from metrics_user_stats where user_id = %s", (key,)) == [(0,)]
 
 
 def test_each_of_many_new_users_has_a_row() -> None:

@@ -16,23 +16,16 @@ from metrics.charts.scales import Unit
 from metrics.figures.records import DayCount
 
 MONTHS: Final = 12  # of sign-up that are shown at least
-DAYS_OF_WEEK: Final = 7
 
 
-def record_days(days: Sequence[DayCount], *, by_week: bool) -> Chart:
-    """Submissions to one record: by day, or by week where the role may not see when one was made."""
-    moments, counts = [one.date for one in days], [one.submissions for one in days]
-    if by_week:
-        starts = range(len(days) % DAYS_OF_WEEK, len(days), DAYS_OF_WEEK)
-        moments = [days[start].date for start in starts]
-        counts = [sum(counts[start : start + DAYS_OF_WEEK]) for start in starts]
-    title = _("Submissions per week, the last 12 weeks") if by_week else _("Submissions per day, the last 90 days")
+def record_days(days: Sequence[DayCount]) -> Chart:
+    """Submissions to one record by day."""
     return Chart(
         id="record-days",
-        title=title,
+        title=_("Submissions per day, the last 90 days"),
         kind="bar",
-        moments=moments,
-        series=[Series(_("Submissions"), "submissions", counts)],
+        moments=[one.date for one in days],
+        series=[Series(_("Submissions"), "submissions", [one.submissions for one in days])],
     )
 
 

@@ -14,7 +14,6 @@ from django.utils.translation import gettext_lazy
 from backoffice import section
 from backoffice.section import Extension, Panel
 from metrics import queries
-from metrics.catalogue import sees_timing
 from metrics.figures import charted
 from metrics.figures.numbers import AsOf, Number
 from metrics.figures.records import Counts, DayCount, FormCounts, FormDays, UserCounts, UserDays
@@ -31,13 +30,12 @@ def of_record(category: str, key: UUID, staff: Any, min_position: int = 0) -> di
     if asked is None:
         raise Http404
     counts, days = asked(key, staff, min_position)
-    timing = sees_timing(staff)
     return {
         "url": reverse("admin:figures_record", args=[category, key]),
         "topic": section.kind(category).topic_of(key),
         "position": min(counts.position, days.position),
-        "numbers": _numbers(counts, category, timing=timing),
-        "chart": charted.record_days(days.value, by_week=not timing),
+        "numbers": _numbers(counts, category),
+        "chart": charted.record_days(days.value),
         "chart_as_of": AsOf.of(days),
     }
 
@@ -52,18 +50,18 @@ def _of_form(key: UUID, staff: Any, min_position: int) -> tuple[Answer[Counts], 
     return counts, queries.ask(FormDays(form=key), staff, min_position=min_position)
 
 
-def _numbers(answer: Answer[Counts], category: str, *, timing: bool) -> list[Number]:
+def _numbers(answer: Answer[Counts], category: str) -> list[Number]:
     counts, as_of = answer.value, AsOf.of(answer)
-    note = LIVING_NOTE if category == "user" else ""
+    is_user = category == "user"
+    submissions, recent = counts.submission_count, counts.recent_submissions
+    note = _("Not counted yet.") if submissions is None else LIVING_NOTE if is_user else ""
     numbers = [
-        Number(name="submissions", label=_("Submissions"), value=counts.submission_count, as_of=as_of, note=note),
-        Number(name="recent", label=_("Last 30 days"), value=counts.recent_submissions, as_of=as_of, note=RECENT_NOTE),
+        Number(name="submissions", label=_("Submissions"), value=submissions, as_of=as_of, note=note),
+        Number(name="recent", label=_("Last 30 days"), value=recent, as_of=as_of, note=RECENT_NOTE),
+        Number(name="last", label=_("Last submission"), value=counts.last_submission_at, as_of=as_of),
     ]
-    if counts.form_count is not None:
+    if is_user:
         numbers.insert(0, Number(name="forms", label=_("Forms"), value=counts.form_count, as_of=as_of))
-    if timing:
-        last = counts.last_submission_at
-        numbers.append(Number(name="last", label=_("Last submission"), value=last, as_of=as_of))
     return numbers
 
 

@@ -33,7 +33,8 @@ SUBMISSION = Kind(
         "viewer": frozenset({"view"}),
         "dpo": frozenset({"view", "delete", "erase"}),
     },
-    # Roles without the answers see no timing of single submissions either.
+    # What respondents did: their answers, when they began and how long it took. The time of receipt is no secret: ids,
+    # positions in the log and live updates reveal it to everybody who sees the submission.
     hidden={"viewer": frozenset({"answers", "started_at", "completion_time"})},
     # commands
     delete="submission.delete",

@@ -85,7 +85,9 @@ def test_users_and_forms_come_with_what_they_have(own_database: None, manager: a
     viewer = api_client.signed_in("viewer")
     seen = viewer.get("forms/").json()["items"]
     assert {one["submission_count"] for one in seen} == {2}
-    assert not any("last_submission_at" in one for one in seen)
+    assert {one["id"]: one["last_submission_at"] for one in seen} == {
+        key: one["last_submission_at"] for key, one in papers.items()
+    }
 
 
 def test_page_of_users_takes_a_fixed_number_of_statements(

@@ -245,13 +245,13 @@ def test_page_of_a_user_shows_the_figures_of_their_living_forms(form: uuid.UUID)
     assert [number_of(html, name, "numbers") for name in ("forms", "submissions", "recent")] == ["1", "4", "3"]
 
 
-def test_role_that_does_not_see_answers_sees_weeks_and_no_last_submission(form: uuid.UUID) -> None:
-    html = panel("form", form, "viewer")
-    assert 'data-number="last"' not in html
-    assert "Submissions per week, the last 12 weeks" in html
-    fragment = client("viewer").get(reverse("admin:figures_record", args=["form", form])).content.decode()
-    assert 'data-number="last"' not in fragment
-    assert len(re.findall(r'<th scope="row">', fragment)) == 12
+@pytest.mark.parametrize("role", ROLES)
+def test_role_that_sees_submissions_sees_the_last_one_and_those_of_each_day(role: str, form: uuid.UUID) -> None:
+    fragment = client(role).get(reverse("admin:figures_record", args=["form", form])).content.decode()
+    for html in (panel("form", form, role), fragment):
+        assert "just now" in number_of(html, "last", "numbers")
+        assert "Submissions per day, the last 90 days" in html
+    assert len(re.findall(r'<th scope="row">', fragment)) == 90
 
 
 def test_form_counts_recent_submissions_from_the_same_hour_as_its_owner(form: uuid.UUID) -> None:

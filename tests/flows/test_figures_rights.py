@@ -128,21 +128,21 @@ def test_everybody_who_sees_a_submission_sees_when_it_was_received(person: Calla
     form = admin.create("form", user_id=user, title="Received")
     submission = admin.create("submission", form_id=form, answers={}, created_at=RECEIVED)
     admin.get("forms/?consistent=1")
-    for role in live.ROLES:
-        who = person(role)
-        record = f"/admin/backoffice/submission/{submission}"
-        for path in (
-            f"/admin/backoffice/submission/?form={form}",
-            f"{record}/change/",
-            f"/admin/backoffice/form/?user={user}",
-            f"/admin/backoffice/form/{form}/change/",
-            f"submissions/?form={form}",
-            f"submissions/{submission}/",
-            f"streams/submission-{submission}/",
-            f"forms/{form}/",
-            f"forms/?user={user}&sort=-last_submission_at",
-        ):
-            assert f"{DAY}T08:00:00" in page(who, path), (role, path)
+    record = f"/admin/backoffice/submission/{submission}"
+    for path in (
+        f"/admin/backoffice/submission/?form={form}",
+        f"{record}/change/",
+        f"/admin/backoffice/form/?user={user}",
+        f"/admin/backoffice/form/{form}/change/",
+        f"submissions/?form={form}",
+        f"submissions/{submission}/",
+        f"streams/submission-{submission}/",
+        f"forms/{form}/",
+        f"forms/?user={user}&sort=-last_submission_at",
+    ):
+        shown = {role: page(person(role), path).count(f"{DAY}T08:00:00") for role in live.ROLES}
+        assert shown == dict.fromkeys(live.ROLES, shown["admin"]), path
+        assert shown["admin"], path
 
 
 def page(who: Caller, path: str) -> str:

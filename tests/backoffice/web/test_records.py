@@ -514,3 +514,12 @@ def test_open_page_learns_of_a_deletion_between_two_reads(monkeypatch: pytest.Mo
     monkeypatch.setattr(snapshots, "state_dict", late)
     answer = api_client.signed_in("admin").client.get(reverse("admin:backoffice_user_live", args=[key])).json()
     assert (answer["version"], answer["deleted"]) == (2, True)
+
+
+def test_submissions_are_told_apart_by_the_end_of_their_id(admin: Client) -> None:
+    """Ids begin with the time, so those of one minute have the same beginning."""
+    key = factories.submission(form := factories.form())
+    for address in (url("changelist", "submission"), url("change", "form", form)):
+        html = admin.get(address).content.decode()
+        assert f'mono">{str(key)[-12:]}<' in html
+        assert f">{key}<" not in html

@@ -131,7 +131,7 @@ def test_applied_events_counters_and_a_fresh_read_are_the_same_whatever_fails(
             listener.wait_for(position)
         received = [frame for frame in listener.received if frame.position <= max(writer.positions)]
 
-    # 1. Each event came once for each of its topics, in their order, across killed web process and runners.
+    # 1. Each event came once for each of its topics, in order, across a killed web process and two killed runners.
     for topic in TOPICS:
         positions = [frame.position for frame in received if topic in frame.topics]
         assert positions == sorted(set(positions)), topic

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 from typing import Any
 
 from celery import Celery, signals
+from django.conf import settings
 from django.db import connections
 
 from events import context
@@ -38,6 +41,19 @@ def check_keys(**_: Any) -> None:
         database: Any = connections["default"]
         database.close()
         database.close_pool()  # before the fork, which would not copy the threads of the pool
+
+
+@signals.worker_shutting_down.connect
+def limit_shutdown(how: str = "", **_: Any) -> None:
+    """After SIGTERM a worker finishes its tasks; after WORKER_STOP_SECONDS it puts the rest back into the queue.
+
+    SIGQUIT makes it do that: it ends its pool processes, and the tasks that were not acknowledged are delivered again
+    at once. If a service manager killed it instead, they would be delivered after the visibility timeout.
+    """
+    if how == "Warm":
+        timer = threading.Timer(settings.WORKER_STOP_SECONDS, os.kill, (os.getpid(), signal.SIGQUIT))
+        timer.daemon = True
+        timer.start()
 
 
 @signals.before_task_publish.connect

@@ -113,11 +113,16 @@ def advance(key: uuid.UUID) -> bool:
 
 
 def resume() -> int:
-    """Send tasks for exports whose worker was lost, and delete old ones; returns how many tasks."""
+    """Send tasks for exports whose worker was lost, and delete old ones; returns how many tasks.
+
+    While long jobs wait for a worker, those of exports may be among them.
+    """
     now = timezone.now()
     delete(PersonExport.objects.filter(requested_at__lt=now - KEPT).values_list("pk", flat=True))
-    lost = PersonExport.objects.filter(finished_at=None, updated_at__lt=now - SILENT).values_list("pk", flat=True)
-    for key in list(lost):
+    lost = list(PersonExport.objects.filter(finished_at=None, updated_at__lt=now - SILENT).values_list("pk", flat=True))
+    if not lost or not jobs.queue_is_empty():
+        return 0
+    for key in lost:
         jobs.send(TASK, str(key))
     return len(lost)
 

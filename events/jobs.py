@@ -1,10 +1,10 @@
 """Long jobs that a person requests and a worker runs: rebuilding a read table, verifying the log.
 
 Each request is an event in a stream of its own (`rebuild-<table>`, `verification-log`), with its actor and time. The
-task carries the version of its request, and does nothing once the stream has a later event or the job is done. So a task
-that is delivered twice, a cancelled request and a repeated request need no further care.
+task carries the version of its request, and does nothing once the stream has a later event or the job is done. So a
+task that is delivered twice, a cancelled request and a repeated request need no further care.
 
-A worker that is stopped puts its tasks back into the queue (`backoffice.celery`). One that is killed cannot, and its
+A worker that is stopped puts its tasks back into the queue (`backoffice.celery`). One that is killed cannot, and the
 message stays hidden for hours; `resume` sends the tasks of such jobs again, every minute.
 """
 

@@ -15,6 +15,7 @@ import jsonschema
 import psycopg
 import pytest
 import yaml
+from django.conf import settings as django_settings
 
 from realtime import server
 from tests.events import servers
@@ -116,6 +117,17 @@ def test_services_have_time_to_stop() -> None:
     settings = next(one for one in objects() if one["kind"] == "ConfigMap")["data"]
     given = web["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert given > int(settings["SHUTDOWN_DELAY"]) + seconds
+
+
+def test_worker_has_time_to_return_its_tasks() -> None:
+    """It would otherwise be killed, and its tasks would stay hidden."""
+    unit_seconds = re.search(r"TimeoutStopSec=(\d+)", (DEPLOY / "systemd" / "formease-worker.service").read_text())
+    given = [
+        int(unit_seconds[1]) if unit_seconds else 0,
+        {"1m": 60}[compose()["services"]["worker"]["stop_grace_period"]],
+        pods()["worker"]["terminationGracePeriodSeconds"],
+    ]
+    assert min(given) >= django_settings.WORKER_STOP_SECONDS + 20
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Any
 
+from billiard.process import current_process
 from celery import Celery, signals
 from django.conf import settings
 from django.db import connections
@@ -61,6 +62,17 @@ def carry_context(headers: dict[str, Any], **_: Any) -> None:
     """Adds the current context and the time of sending, which Celery does not record, to the task's headers."""
     headers.update(context.current().headers())
     headers["sent_at"] = time.time()
+
+
+@signals.task_prerun.connect
+def end_at_once(**_: Any) -> None:
+    """From now on SIGTERM ends a process of the pool as SIGKILL does.
+
+    Celery raises `SystemExit` in the task. Code that cleans up could replace that by an error of its own, and the task
+    would count as failed, instead of being delivered again. Celery sets its handler after all signals of the start.
+    """
+    if current_process().name != "MainProcess":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @signals.task_prerun.connect

@@ -10,6 +10,8 @@ message stays hidden for hours; `resume` sends the tasks of such jobs again, eve
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from typing import Any, Final
 
@@ -253,16 +255,26 @@ def send(task: str, *arguments: Any) -> None:
         raise QueueUnavailable from error
 
 
-def queue_is_empty() -> bool:
-    """True when no long job waits for a worker: one that is unfinished, and that no worker is at, has lost its task.
+def send_again(task: str, *arguments: Any) -> bool:
+    """Have a worker run a task of a job that is unfinished, unless it waits in the queue; returns whether it was sent.
 
     Raises `QueueUnavailable`.
     """
-    prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+    key = f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}{settings.LONG_QUEUE}"
     try:
-        return not valkey.shared_client("queue").llen(f"{prefix}{settings.LONG_QUEUE}")
+        waiting = [json.loads(message) for message in valkey.shared_client("queue").lrange(key, 0, -1)]
     except (redis.RedisError, OSError) as error:
         raise QueueUnavailable from error
+    if any(one["headers"]["task"] == task and _arguments(one) == list(arguments) for one in waiting):
+        return False
+    send(task, *arguments)
+    return True
+
+
+def _arguments(message: Any) -> list[Any]:
+    """The arguments in a message, as Celery and Kombu store it in Valkey."""
+    found: list[Any] = json.loads(base64.b64decode(message["body"]))[0]
+    return found
 
 
 def resume() -> list[str]:
@@ -279,11 +291,7 @@ def resume() -> list[str]:
     event = _last(VERIFICATION)
     if event is not None and event.type == "verification.requested" and not is_verifying():
         lost.append(("events.tasks.verify_log", [event.version]))
-    if not lost or not queue_is_empty():
-        return []
-    for task, arguments in lost:
-        send(task, *arguments)
-    return [" ".join(map(str, [task, *arguments])) for task, arguments in lost]
+    return [" ".join(map(str, [task, *arguments])) for task, arguments in lost if send_again(task, *arguments)]
 
 
 def _last(stream: str) -> RecordedEvent | None:

@@ -113,18 +113,11 @@ def advance(key: uuid.UUID) -> bool:
 
 
 def resume() -> int:
-    """Send tasks for exports whose worker was lost, and delete old ones; returns how many tasks.
-
-    While long jobs wait for a worker, those of exports may be among them.
-    """
+    """Send tasks for exports whose worker was lost, and delete old ones; returns how many tasks."""
     now = timezone.now()
     delete(PersonExport.objects.filter(requested_at__lt=now - KEPT).values_list("pk", flat=True))
-    lost = list(PersonExport.objects.filter(finished_at=None, updated_at__lt=now - SILENT).values_list("pk", flat=True))
-    if not lost or not jobs.queue_is_empty():
-        return 0
-    for key in lost:
-        jobs.send(TASK, str(key))
-    return len(lost)
+    lost = PersonExport.objects.filter(finished_at=None, updated_at__lt=now - SILENT).values_list("pk", flat=True)
+    return sum(jobs.send_again(TASK, str(key)) for key in list(lost))
 
 
 # -- 3 finished -------------------------------------------------------------------------------------------------------

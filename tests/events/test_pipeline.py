@@ -205,7 +205,7 @@ def test_statement_prepared_before_a_migration_is_prepared_again() -> None:
 
 
 def test_prepared_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "MAX_PREPARED", 3)
+    monkeypatch.setattr(pipelined_connection, "MAX_PREPARED", 3)
     for number in range(10):
         assert pipeline.query(f"select {number}") == [(number,)]
     assert len(connection.connection.events_pipeline.prepared) <= 3

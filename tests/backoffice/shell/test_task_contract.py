@@ -7,6 +7,7 @@ sends it. A line is removed one release after the last one that sent its task.
 
 from __future__ import annotations
 
+import base64
 import inspect
 import json
 from collections.abc import Callable
@@ -31,6 +32,7 @@ CONTRACT: dict[str, list[str]] = json.loads(Path(__file__).with_name("task_contr
 
 def ours() -> dict[str, Any]:
     """The tasks of the product; tests of the same process define others."""
+    current_app.loader.import_default_modules()
     return {name: task for name, task in current_app.tasks.items() if name.partition(".")[0] not in {"celery", "tests"}}
 
 
@@ -51,19 +53,19 @@ def test_schedule_sends_tasks_of_the_contract_without_arguments() -> None:
         assert entry.keys() <= {"task", "schedule", "options"}
 
 
+PREFIX = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+
+
 def sent_by(act: Callable[[], object]) -> list[tuple[str, list[Any], dict[str, Any]]]:
     """Name and arguments of the messages that `act` puts into the queues, which are empty before and afterwards."""
-    with current_app.connection_for_write() as broker:
-        current_app.control.purge(broker)
-        act()
-        found = []
-        for name in settings.CELERY_TASK_QUEUES:
-            queue = broker.SimpleQueue(name)
-            while queue.qsize():
-                message = queue.get(timeout=10)
-                message.ack()
-                arguments, named, _ = message.payload
-                found.append((message.headers["task"], arguments, named))
+    queue, names = valkey.shared_client("queue"), [f"{PREFIX}{name}" for name in settings.CELERY_TASK_QUEUES]
+    queue.delete(*names)
+    act()
+    found = []
+    for message in (json.loads(text) for name in names for text in queue.lrange(name, 0, -1)):
+        arguments, named, _ = json.loads(base64.b64decode(message["body"]))
+        found.append((message["headers"]["task"], arguments, named))
+    queue.delete(*names)
     return found
 
 
@@ -86,9 +88,8 @@ def test_message_of_an_earlier_release_is_run_for_the_person_who_requested_it(ow
     """The message is one that release 1.0 put into the queue; its stream, context and reason are of this test."""
     with context.acting(actor="staff:7"):
         sent_by(jobs.request_verification)
-    text = Path(__file__).with_name("queued_task.json").read_text()
-    queue = f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}{settings.LONG_QUEUE}"
-    valkey.shared_client("queue").lpush(queue, text)
+    message = json.loads(Path(__file__).with_name("queued_task.json").read_text())
+    valkey.shared_client("queue").lpush(f"{PREFIX}{settings.LONG_QUEUE}", json.dumps(message))
     with live.worker_thread():
         assert processes.wait_until(lambda: jobs.last_verification()[1] is None, 30)
     assert [event.actor for event in store.read_stream(jobs.VERIFICATION)] == ["staff:7", "staff:7"]

@@ -29,6 +29,7 @@ from events.privacy import erasure, purging
 from events.rebuild import builder as rebuild
 from events.subscriptions import runner as subscriptions
 from events.types import ERASED
+from metrics.management.commands import doctor
 from realtime import log_reader as realtime_log
 from tests import factories
 from tests.backoffice import api_client
@@ -174,6 +175,18 @@ def test_missing_archive_file_is_named_in_the_error(log: None) -> None:
     assert [(one.position, one.check) for one in report.findings()] == [(1, "absent")]
     assert verifying.verify(archived=True).ok
     assert len(store.read_all(5, upto=12)) == 6, "events in the log need no file"
+
+
+def test_doctor_names_a_missing_or_truncated_archive_file(log: None) -> None:
+    assert doctor.archive_files().text == "none"
+    made = archive()
+    assert doctor.archive_files().state == "ok"
+    content = made.path.read_bytes()
+    made.path.write_bytes(content[:-1])
+    assert (doctor.archive_files().state, made.file in doctor.archive_files().text) == ("wrong", True)
+    made.path.write_bytes(content)
+    made.index.unlink()
+    assert doctor.archive_files().state == "wrong"
 
 
 def test_record_with_archived_events_accepts_commands(log: None) -> None:

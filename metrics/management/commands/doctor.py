@@ -20,8 +20,10 @@ from django.utils import timezone
 from backoffice import health
 from events import snapshots, witness
 from events import valkey as valkey_clients
+from events.archive import reader as archives
 from events.db import replica
 from events.db import session as sessions
+from events.errors import EventsError
 from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
 from metrics.counters import reconcile
@@ -154,6 +156,20 @@ def history() -> Finding:
         text = f"PostgreSQL's files were put back to an earlier state, noticed at {row[0]:%Y-%m-%d %H:%M}"
         return Finding("history", "wrong", f"{text}: published events are lost; {remedy}")
     return Finding("history", "ok", "the log has every event that was published")
+
+
+def archive_files() -> Finding:
+    """Checks that the file of each archived part of the log is there, with its size; `verify_events` reads them."""
+    try:
+        found = archives.gone()
+    except (psycopg.Error, DatabaseError, EventsError):
+        return Finding("archives", "note", "unknown: the database does not answer")
+    missing = [one.file for one in found if not archives.is_present(one)]
+    if missing:
+        some = ", ".join(missing[:SHOWN])
+        text = f"{len(missing)} missing or incomplete in {settings.ARCHIVE_DIR}: {some}; bring them back from a backup"
+        return Finding("archives", "wrong", text)
+    return Finding("archives", "ok", f"{len(found)} files, in {settings.ARCHIVE_DIR}" if found else "none")
 
 
 def standby() -> Finding:
@@ -363,6 +379,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     keys,
     events,
     history,
+    archive_files,
     standby,
     counters,
     session,

@@ -27,6 +27,7 @@ from events.integrity import export, proofs, seals, stored_rows
 from events.integrity import verify as verifying
 from events.privacy import erasure, purging
 from events.rebuild import builder as rebuild
+from events.rebuild import replay
 from events.subscriptions import runner as subscriptions
 from events.types import ERASED
 from metrics.management.commands import doctor
@@ -209,6 +210,47 @@ def test_record_with_archived_events_accepts_commands(log: None) -> None:
     rebuild.rebuild("users", fresh=True)
     row = User.objects.get(pk=key)
     assert (row.first_name, row.last_name, row.plan, row.version) == ("Grace", "Hopper", "premium", 4)
+
+
+PLANS = ["force_generic_plan", "force_custom_plan"]
+
+
+@pytest.mark.parametrize("plans", PLANS)
+def test_range_without_any_partition_is_read_from_the_archive(log: None, plans: str) -> None:
+    """PostgreSQL leaves out all partitions of such a range; the range is not empty."""
+    expected = [store.read_all(0, upto=3), store.read_all(0, upto=3, types=["user.updated"])]
+    archive()
+    with transaction.atomic():
+        execute(f"set local plan_cache_mode = {plans}")
+        for read in (
+            lambda: store.read_here(0, 10, upto=3),
+            lambda: store.read_here(0, 10, upto=3, types=["user.updated"]),
+            lambda: store.query(subscriptions.READ_PARTITION, PARTITION),
+        ):
+            with pytest.raises(errors.Archived), transaction.atomic():
+                read()
+        with pytest.raises(psycopg.Error, match="are archived"), transaction.atomic():
+            replay.read("user", 0, 3, 10)
+    assert [store.read_all(0, upto=3), store.read_all(0, upto=3, types=["user.updated"])] == expected
+    assert len(expected[0]) == 3
+
+
+PARTITION = {"after": 0, "upto": 3, "types": None, "partitions": 1, "partition": 0, "limit": 10}
+
+
+@pytest.mark.parametrize("stretch", [2, 1_000_000])
+def test_rebuild_in_stretches_within_an_archive_loses_no_row(
+    log: None, monkeypatch: pytest.MonkeyPatch, stretch: int
+) -> None:
+    keys = [factories.user(first_name=f"N{number}") for number in range(4)]
+    while head.safe() <= 20:
+        _write(BOB)
+    seals.seal(4)
+    while archiving.archive_next(keep_days=0):
+        pass
+    monkeypatch.setattr(rebuild, "STRETCH", stretch)
+    rebuild.rebuild("users", fresh=True)
+    assert set(User.objects.values_list("pk", flat=True)) >= set(keys)
 
 
 @pytest.mark.parametrize("partitions", [1, 2])

@@ -19,7 +19,7 @@ from django.urls import reverse
 
 from backoffice.models import User
 from backoffice.sections.users.domain import UserUpdated
-from events import checks, commands, errors, head, snapshots, store
+from events import checks, commands, errors, freshness, head, snapshots, store
 from events.archive import reader as archives
 from events.archive import restore
 from events.archive import writer as archiving
@@ -31,6 +31,7 @@ from events.rebuild import replay
 from events.subscriptions import runner as subscriptions
 from events.types import ERASED
 from metrics.management.commands import doctor
+from realtime import conf, follower
 from realtime import log_reader as realtime_log
 from tests import factories
 from tests.backoffice import api_client
@@ -314,6 +315,42 @@ def test_socket_with_an_archived_position_starts_over(log: None, monkeypatch: py
             await reader.close()
 
     asyncio.run(read())
+
+
+def test_process_that_starts_or_wakes_within_an_archived_range_follows_the_rest(
+    log: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive()
+    options = connection.settings_dict["OPTIONS"]
+    monkeypatch.setitem(options, "options", f"{options['options']} -c search_path=tampered,public")
+    expected = [event.position for event in store.read_all(5, upto=head.safe())]
+    delivered: list[int] = []
+    rewound: list[str] = []
+
+    async def follow() -> None:
+        reader = realtime_log.LogReader()
+        await reader.open()
+        following = follower.Follower(
+            conf.limits(),
+            reader,
+            before=lambda _: None,
+            deliver=lambda encoded: delivered.append(encoded.event.position),
+            on_continue=lambda _: None,
+            on_rewind=rewound.append,
+            relay_reachable=lambda: False,
+        )
+        try:
+            await following._fill()
+            assert (delivered, rewound) == (expected, []), "its ring would have begun in the archive"
+            following.position = 3  # as if it had read nothing while the log was archived
+            await following._fill()
+            assert rewound == ["too_old"]
+            assert (following.position, delivered) == (expected[-1], [*expected, *expected])
+        finally:
+            freshness.LOCAL.disconnect()
+            await reader.close()
+
+    asyncio.run(follow())
 
 
 REASONS = [

@@ -13,7 +13,7 @@ and some thirty clients keep a log each. Then every log is compared with the sto
     counted     the counters have followed, and `reconcile_counters --all` finds no difference to the read tables
 
 `--from COMMIT` rolls instead: the processes of that commit run on the migrated schema and are replaced one at a time,
-two workers too. Exports, rebuilds and checks of the log that are requested meanwhile are each finished once (`jobs.py`).
+two workers too. Exports, rebuilds and checks of the log that are requested meanwhile are finished once (`jobs.py`).
 
 Exit code 1 on any violation. Needs a POSIX system; restarts keep ports, so clients reconnect by themselves.
 """

@@ -45,11 +45,12 @@ class Jobs:
 
     async def check(self) -> list[str]:
         """Wait until everything is finished; returns what is not, or was done twice."""
-        async with asyncio.timeout(FINISH_SECONDS * 2):
-            for _ in range(int(FINISH_SECONDS / PAUSE)):
-                if not (wrong := await self._do(self._errors)):
-                    return []
-                await asyncio.sleep(PAUSE)
+        wrong: list[str] = await self._do(self._errors)
+        for _ in range(int(FINISH_SECONDS / PAUSE)):
+            if not wrong:
+                break
+            await asyncio.sleep(PAUSE)
+            wrong = await self._do(self._errors)
         return wrong
 
     def _errors(self) -> list[str]:

@@ -61,7 +61,10 @@ lock table metrics_view in share mode;
 lock table users in access share mode;
 """
 SESSIONS = "select 1 from pg_stat_activity where datname = current_database() and application_name = 'worker'"
-WAITING = "select distinct relation::regclass::text from pg_locks where not granted and relation is not null"
+WAITING = """
+select distinct l.relation::regclass::text from pg_locks l join pg_database d on d.oid = l.database
+ where not l.granted and d.datname = current_database()
+"""
 BLOCKED = {"person_export_parts", "events_seal", "events_snapshot", "metrics_view"}
 
 

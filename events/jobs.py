@@ -23,6 +23,7 @@ from django.conf import settings
 from django.db import transaction
 
 from events import errors, store, types, valkey
+from events.db import driver_errors
 from events.integrity import verify
 from events.rebuild import builder as rebuild
 from events.rebuild import cancellation, read_tables
@@ -68,6 +69,13 @@ class VerificationFinished(Event, frozen=True):
     findings: list[str]
     seconds: float
     unreadable: int = 0
+
+
+@event_type("verification.failed")
+class VerificationFailed(Event, frozen=True):
+    """The verification ended without a result; `error` is the kind of the error, the log of the worker has the rest."""
+
+    error: str
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +204,12 @@ def last_verification() -> tuple[RecordedEvent | None, RecordedEvent | None]:
     return (results[-1] if results else None), requested
 
 
+def failed_verification() -> RecordedEvent | None:
+    """The failure of the latest request; None when it has a result, or none yet."""
+    event = _last(VERIFICATION)
+    return event if event is not None and event.type == "verification.failed" else None
+
+
 # A session's advisory lock: it ends with a worker that is killed.
 VERIFYING: Final = "(17782, 3)"
 TRY_VERIFYING: Final = f"select pg_try_advisory_lock{VERIFYING}"
@@ -221,6 +235,10 @@ def do_verification(version: int) -> bool | None:
         return None
     try:
         return _verify()
+    except Exception as error:
+        if not isinstance(error, errors.StoreUnavailable) and not driver_errors.is_temporary(error):
+            store.append(VERIFICATION, [VerificationFailed(error=type(error).__name__)])
+        raise
     finally:
         store.query(END_VERIFYING)
 

@@ -13,7 +13,7 @@ from backoffice import celery_app
 from devtools import processes
 from events import context, errors, jobs, store, tasks, types
 from events.db import grants
-from events.integrity import seals
+from events.integrity import seals, verify
 from events.rebuild import builder as rebuild
 from events.rebuild import cancellation, read_tables
 from events.rebuild.read_tables import RebuildProgress
@@ -233,6 +233,30 @@ def test_rebuild_that_failed_or_was_cancelled_is_not_sent_again(
     lose_tasks()
     jobs.cancel_rebuild("users")
     assert tasks.resume_jobs() == []
+
+
+def test_failed_check_of_the_log_is_shown_and_not_repeated(empty_queue: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure: Exception = ZeroDivisionError("a bug")
+
+    def fail() -> None:
+        raise failure
+
+    monkeypatch.setattr(verify, "verify", fail)
+    version = jobs.request_verification().version
+    with pytest.raises(ZeroDivisionError):
+        jobs.do_verification(version)
+    failed = jobs.failed_verification()
+    assert failed is not None
+    assert failed.data == {"error": "ZeroDivisionError"}
+    assert jobs.last_verification() == (None, None)
+    lose_tasks()
+    assert tasks.resume_jobs() == []
+    version, failure = jobs.request_verification().version, errors.StoreUnavailable()
+    with pytest.raises(errors.StoreUnavailable):
+        jobs.do_verification(version)
+    assert jobs.failed_verification() is None
+    lose_tasks()
+    assert len(tasks.resume_jobs()) == 1, "the next worker may reach the database"
 
 
 def test_log_is_verified_by_one_worker_at_a_time(empty_queue: None) -> None:

@@ -356,6 +356,10 @@ def test_head_page_distinguishes_a_requested_check_from_a_running_one() -> None:
     with psycopg.connect(**health.parameters()) as worker:
         worker.execute(jobs.TRY_VERIFYING)
         assert "a worker is reading the whole log" in text_of(admin.get(at("head")))
+    store.append(jobs.VERIFICATION, [jobs.VerificationFailed(error="ZeroDivisionError")])
+    failed = text_of(admin.get(at("head")))
+    assert "Check failed" in failed
+    assert "ZeroDivisionError" in failed
 
 
 # -- events ---------------------------------------------------------------------------------------------------------

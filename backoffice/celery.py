@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 from typing import Any
 
+from billiard.process import current_process
 from celery import Celery, signals
+from django.conf import settings
 from django.db import connections
 
 from events import context
@@ -40,11 +44,35 @@ def check_keys(**_: Any) -> None:
         database.close_pool()  # before the fork, which would not copy the threads of the pool
 
 
+@signals.worker_shutting_down.connect
+def limit_shutdown(how: str = "", **_: Any) -> None:
+    """After SIGTERM a worker finishes its tasks; after WORKER_STOP_SECONDS it puts the rest back into the queue.
+
+    SIGQUIT makes it do that: it ends its pool processes, and the tasks that were not acknowledged are delivered again
+    at once. If a service manager killed it instead, they would be delivered after the visibility timeout.
+    """
+    if how == "Warm":
+        timer = threading.Timer(settings.WORKER_STOP_SECONDS, os.kill, (os.getpid(), signal.SIGQUIT))
+        timer.daemon = True
+        timer.start()
+
+
 @signals.before_task_publish.connect
 def carry_context(headers: dict[str, Any], **_: Any) -> None:
     """Adds the current context and the time of sending, which Celery does not record, to the task's headers."""
     headers.update(context.current().headers())
     headers["sent_at"] = time.time()
+
+
+@signals.task_prerun.connect
+def end_at_once(**_: Any) -> None:
+    """From now on SIGTERM ends a process of the pool as SIGKILL does.
+
+    Celery raises `SystemExit` in the task. Code that cleans up could replace that by an error of its own, and the task
+    would count as failed, instead of being delivered again. Celery sets its handler after all signals of the start.
+    """
+    if current_process().name != "MainProcess":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @signals.task_prerun.connect

@@ -14,7 +14,7 @@ from typing import Any
 import environ
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import __version__, environment
+from backoffice import __version__, environment, logging_settings, scheduled_tasks
 from backoffice.environment import read, stop
 from events import valkey_urls
 from events.db import session
@@ -161,33 +161,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = broker_options | {
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Sent by every `run_subscriptions`, and by `celery beat` where it runs; the database gives each turn to one of them.
 CELERY_BEAT_SCHEDULER = "events.beat:Scheduler"
-CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "create partitions of the log": {"task": "events.tasks.create_partitions", "schedule": 3600},
-    "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
-    # The database clock determines the slot when the task runs: a late task is dropped, no slot is sampled twice.
-    "sample the metrics": {"task": "metrics.sample", "schedule": 5, "options": {"expires": 4}},
-    "seal the log": {"task": "events.tasks.seal", "schedule": 300},
-    "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
-    "finish erasures": {"task": "events.tasks.finish_erasures", "schedule": 60},
-    "resume personal-data exports": {"task": "backoffice.sections.privacy.tasks.resume_exports", "schedule": 60},
-    "reconcile the counters": {
-        "task": "metrics.counters.tasks.reconcile",
-        "schedule": 300,
-        "options": {"expires": 240},
-    },
-    "record failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
-    "refresh the materialized views": {
-        "task": "metrics.materialized.tasks.refresh_views",
-        "schedule": 300,
-        "options": {"expires": 240},  # a run that waited this long is followed by the next one
-    },
-    "send notifications": {
-        "task": "metrics.monitoring.notify.tasks.send_notifications",
-        "schedule": 5,
-        "options": {"expires": 4},  # the next one does the same
-    },
-    "forget old deliveries": {"task": "metrics.monitoring.notify.tasks.forget_deliveries", "schedule": 86400},
-}
+CELERY_BEAT_SCHEDULE = scheduled_tasks.SCHEDULE
+# Seconds in which a worker finishes its tasks after SIGTERM; then it puts the others back into the queue.
+WORKER_STOP_SECONDS = read("WORKER_STOP_SECONDS", environment.whole(0, 86_400), 30)
 
 # -- notifications ----------------------------------------------------------------------------------------------------
 
@@ -422,26 +398,4 @@ LOG_LEVEL = read("LOG_LEVEL", environment.log_level, "INFO")
 LOG_FORMAT = read("LOG_FORMAT", environment.one_of("text", "json"), "text")
 # One record for each HTTP request (`backoffice/access_log.py`).
 ACCESS_LOG = read("ACCESS_LOG", environment.switch, not DEBUG)
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "text": {"()": "backoffice.log_format.TextFormatter"},
-        "json": {"()": "backoffice.log_format.JsonFormatter"},
-    },
-    "filters": {
-        "frequent": {"()": "backoffice.log_filters.WithoutFrequentTasks"},
-        "context": {"()": "backoffice.log_format.AddContext"},
-    },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["frequent", "context"]}
-    },
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {
-        "django": {"level": "INFO"},
-        "django.request": {"level": "ERROR"},
-        "django.security.DisallowedHost": {"level": "CRITICAL"},  # anybody can send one; the answer is 400
-        "daphne": {"level": "INFO"},
-        "httpx": {"level": "WARNING"},
-    },
-}
+LOGGING = logging_settings.configured(LOG_LEVEL, LOG_FORMAT)

@@ -1,21 +1,29 @@
 """Long jobs that a person requests and a worker runs: rebuilding a read table, verifying the log.
 
 Each request is an event in a stream of its own (`rebuild-<table>`, `verification-log`), with its actor and time. The
-task carries the version of its request, and does nothing once the stream has a later event. So a task that is delivered
-twice, a cancelled request and a repeated request need no further care.
+task carries the version of its request, and does nothing once the stream has a later event or the job is done. So a
+task that is delivered twice, a cancelled request and a repeated request need no further care.
+
+A worker that is stopped puts its tasks back into the queue (`backoffice.celery`). One that is killed cannot, and the
+message stays hidden for hours; `resume` sends the tasks of such jobs again, every minute.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from typing import Any, Final
 
 import kombu.exceptions
 import msgspec
+import redis
 from celery import current_app
+from django.conf import settings
 from django.db import transaction
 
-from events import errors, store, types
+from events import errors, store, types, valkey
+from events.db import driver_errors
 from events.integrity import verify
 from events.rebuild import builder as rebuild
 from events.rebuild import cancellation, read_tables
@@ -61,6 +69,13 @@ class VerificationFinished(Event, frozen=True):
     findings: list[str]
     seconds: float
     unreadable: int = 0
+
+
+@event_type("verification.failed")
+class VerificationFailed(Event, frozen=True):
+    """The verification ended without a result; `error` is the kind of the error, the log of the worker has the rest."""
+
+    error: str
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,12 +156,30 @@ def last_rebuild(table: str) -> JobRequest | None:
 
 
 def do_rebuild(table: str, version: int) -> RebuildProgress | None:
-    """Run the request of that version, unless the stream has a later event; for the task."""
+    """Run the request of that version, unless the stream has a later event or the rebuild is done; for the task."""
     event = _last(stream_of(table))
     if event is None or event.version != version or not isinstance(event.event, RebuildRequested):
         return None
+    if _is_done(progress_of(table), event):
+        return None
     request = event.event
     return rebuild.rebuild(table, fresh=request.fresh and _not_begun(table, event), take_over=request.take_over)
+
+
+def _is_done(progress: RebuildProgress, request: RecordedEvent) -> bool:
+    """True when a rebuild of this table ended well after the request."""
+    return progress.phase == "done" and bool(progress.finished_at and progress.finished_at > request.recorded_at)
+
+
+def is_unfinished(progress: RebuildProgress, latest: RecordedEvent) -> bool:
+    """True when the latest event of a table's stream is a request that no builder is at: it waits, or was killed.
+
+    False for a rebuild that failed, because a person has to look at the error.
+    """
+    if latest.type != "rebuild.requested" or progress.running or _is_done(progress, latest):
+        return False
+    begun = progress.resumed_at is not None and progress.resumed_at >= latest.recorded_at
+    return not (begun and progress.error)
 
 
 def _not_begun(table: str, event: RecordedEvent) -> bool:
@@ -171,11 +204,46 @@ def last_verification() -> tuple[RecordedEvent | None, RecordedEvent | None]:
     return (results[-1] if results else None), requested
 
 
-def do_verification(version: int) -> bool | None:
-    """Verify and record the result, for the task; None when the stream has an event after the request."""
+def failed_verification() -> RecordedEvent | None:
+    """The failure of the latest request; None when it has a result, or none yet."""
     event = _last(VERIFICATION)
-    if event is None or event.version != version:
+    return event if event is not None and event.type == "verification.failed" else None
+
+
+# A session's advisory lock: it ends with a worker that is killed.
+VERIFYING: Final = "(17782, 3)"
+TRY_VERIFYING: Final = f"select pg_try_advisory_lock{VERIFYING}"
+END_VERIFYING: Final = f"select pg_advisory_unlock{VERIFYING}"
+IS_VERIFYING: Final = """
+select exists (select from pg_locks l join pg_database d on d.oid = l.database and d.datname = current_database()
+                where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid = 17782 and l.objid = 3)
+"""
+
+
+def is_verifying() -> bool:
+    """True while a worker verifies the log."""
+    return bool(store.query(IS_VERIFYING)[0][0])
+
+
+def do_verification(version: int) -> bool | None:
+    """Verify and record the result, for the task.
+
+    None when the stream has an event after the request, or another worker is at it, whose result answers this request.
+    """
+    event = _last(VERIFICATION)
+    if event is None or event.version != version or not store.query(TRY_VERIFYING)[0][0]:
         return None
+    try:
+        return _verify()
+    except Exception as error:
+        if not isinstance(error, errors.StoreUnavailable) and not driver_errors.is_temporary(error):
+            store.append(VERIFICATION, [VerificationFailed(error=type(error).__name__)])
+        raise
+    finally:
+        store.query(END_VERIFYING)
+
+
+def _verify() -> bool:
     started = time.monotonic()
     report = verify.verify()
     done = VerificationFinished(
@@ -203,6 +271,45 @@ def send(task: str, *arguments: Any) -> None:
         current_app.send_task(task, arguments, retry=False)
     except (kombu.exceptions.OperationalError, OSError) as error:
         raise QueueUnavailable from error
+
+
+def send_again(task: str, *arguments: Any) -> bool:
+    """Have a worker run a task of a job that is unfinished, unless it waits in the queue; returns whether it was sent.
+
+    Raises `QueueUnavailable`.
+    """
+    key = f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}{settings.LONG_QUEUE}"
+    try:
+        waiting = [json.loads(message) for message in valkey.shared_client("queue").lrange(key, 0, -1)]
+    except (redis.RedisError, OSError) as error:
+        raise QueueUnavailable from error
+    if any(one["headers"]["task"] == task and _arguments(one) == list(arguments) for one in waiting):
+        return False
+    send(task, *arguments)
+    return True
+
+
+def _arguments(message: Any) -> list[Any]:
+    """The arguments in a message, as Celery and Kombu store it in Valkey."""
+    found: list[Any] = json.loads(base64.b64decode(message["body"]))[0]
+    return found
+
+
+def resume() -> list[str]:
+    """Send the tasks of jobs that were requested and whose worker was killed; returns what is resumed.
+
+    A job that failed is not repeated, because a person has to look at its error. A task that is sent although its job
+    has just begun does nothing. Raises `QueueUnavailable`.
+    """
+    lost: list[tuple[str, list[Any]]] = []
+    for progress in read_tables.progress():
+        event = _last(stream_of(progress.name))
+        if event is not None and is_unfinished(progress, event):
+            lost.append(("events.tasks.rebuild", [progress.name, event.version]))
+    event = _last(VERIFICATION)
+    if event is not None and event.type == "verification.requested" and not is_verifying():
+        lost.append(("events.tasks.verify_log", [event.version]))
+    return [" ".join(map(str, [task, *arguments])) for task, arguments in lost if send_again(task, *arguments)]
 
 
 def _last(stream: str) -> RecordedEvent | None:

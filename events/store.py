@@ -274,14 +274,20 @@ select min(version), (select version from events_stream where stream = %(stream)
  where stream = %(stream)s and version > %(after)s and version <= %(upto)s and recorded_at > %(at)s
 """
 
+# The positions of (`after`, `upto`], or an error where some are archived. The bounds are subselects, which PostgreSQL
+# runs before it chooses partitions. With plain bounds it leaves out all partitions of an archived range, and with them
+# the condition that raises: the range would seem to be empty.
+POSITIONS: Final = (
+    "position > (select %(after)s::bigint where events_here(%(after)s)) and position <= (select %(upto)s::bigint)"
+)
+
 READ_ALL_SQL = f"""
-select {decoding.COLUMNS} from events_event
- where position > %(after)s and position <= %(upto)s and events_here(%(after)s) order by position limit %(limit)s
+select {decoding.COLUMNS} from events_event where {POSITIONS} order by position limit %(limit)s
 """  # noqa: S608
 
 READ_SOME_SQL = f"""
 select {decoding.COLUMNS} from events_event
- where position > %(after)s and position <= %(upto)s and events_here(%(after)s)
+ where {POSITIONS}
    and (%(types)s::text[] is null or type = any(%(types)s::text[]))
    and (%(categories)s::text[] is null or split_part(stream, '-', 1) = any(%(categories)s::text[]))
  order by position limit %(limit)s

@@ -67,6 +67,12 @@ def verify_log(version: int) -> None:
 
 
 @shared_task
+def resume_jobs() -> list[str]:
+    """Send the tasks of rebuilds and verifications whose worker was killed; returns them."""
+    return jobs.resume()
+
+
+@shared_task
 def snapshot() -> tuple[int, int]:
     """Take snapshots that are due by age and delete old ones; returns the number of each."""
     _in_batches(snapshots.encrypt_plain)

@@ -210,7 +210,11 @@ class Follower:
         elif head.epoch != self.epoch or head.last < before:
             self._restart_at(head)
         while self.position < head.safe:
-            page = await self._log.read(self.position, head.safe, self._limits.page)
+            try:
+                page = await self._log.read(self.position, head.safe, self._limits.page)
+            except log_reader.Archived as archived:
+                self._skip_to(archived.upto)
+                continue
             prometheus.EVENTS.labels("store").inc(len(page))
             self.apply(page, head.safe if len(page) < self._limits.page else page[-1].position)
         freshness.LOCAL.confirm(begun)
@@ -223,6 +227,16 @@ class Follower:
         self.position = max(0, head.safe - self._limits.ring_events)
         self.ring.restart(self.position)
         freshness.LOCAL.start(self.epoch, self.position)
+
+    def _skip_to(self, archived: int) -> None:
+        """Continue behind the archived part of the log: a socket gets nothing from files, so its client reloads."""
+        if self.ready.is_set():
+            logger.warning("the log up to position %d was archived before this process read it", archived)
+        self.position = archived
+        self.ring.restart(archived)
+        freshness.LOCAL.restart(self.epoch, archived)
+        if self.ready.is_set():
+            self._on_rewind("too_old")
 
     def _continue_as(self, head: log_reader.Head) -> None:
         """Switch to another name of the history, of which everything that was followed is part: nobody reloads."""

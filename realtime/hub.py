@@ -20,6 +20,7 @@ from realtime import (
     catch_up,
     cluster,
     conf,
+    delivery,
     encoding,
     ephemeral,
     follower,
@@ -80,6 +81,7 @@ class Hub:
             presence_of=self.presence.snapshot,
             close=self.close_socket,
         )
+        self.delivery = delivery.Delivery(self._index, self.catch_up.fall_behind)
         self.revoker = revocation.Revoker(
             self.limits,
             self.sockets_by_person,
@@ -200,37 +202,7 @@ class Hub:
     # -- delivery ----------------------------------------------------------------------------------------------------
 
     def _deliver(self, event: encoding.EncodedEvent) -> None:
-        """Send the event once to every socket that follows one of its topics live."""
-        live = self._index.live
-        followed = [name for name, _topic in event.names if name in live]
-        if not followed:
-            return
-        if len(followed) == 1:
-            self._deliver_on_one_topic(event, followed[0])
-        else:
-            matched: dict[sockets.Socket, tuple[str, ...]] = {}
-            for name in followed:
-                for socket in live[name]:
-                    matched[socket] = (*matched.get(socket, ()), name)
-            # counted first: a client may have its frame, and read the counter, before the last frame is sent
-            prometheus.DELIVERIES.inc(len(matched))
-            for socket, names in matched.items():
-                frame = event.frame_for(names, socket)
-                if frame is not None and not socket.send_event(frame):
-                    self.catch_up.fall_behind(socket)
-        event.drop_frames()
-
-    def _deliver_on_one_topic(self, event: encoding.EncodedEvent, name: str) -> None:
-        """Send an event that is followed on one topic only: the common case, in the hub's innermost loop."""
-        names, targets = (name,), list(self._index.live[name])
-        prometheus.DELIVERIES.inc(len(targets))
-        sent, view, frame = -1, "", None
-        for socket in targets:
-            if socket.sent != sent or socket.grants[name].projection_key != view:
-                sent, view = socket.sent, socket.grants[name].projection_key
-                frame = event.frame_for(names, socket)
-            if frame is not None and not socket.send_event(frame):
-                self.catch_up.fall_behind(socket)
+        self.delivery.deliver(event)
 
     def _show_presence(self, frame: frames.PresenceFrame) -> None:
         text = frames.encode(frame)

@@ -34,7 +34,11 @@ class Unavailable(Exception):
 
 
 class Archived(Exception):
-    """The events are in an archive file by now, too old for a socket."""
+    """The events up to the position `upto` are in an archive file by now, too old for a socket."""
+
+    def __init__(self, message: str, upto: int) -> None:
+        super().__init__(message)
+        self.upto = upto
 
 
 class Head(NamedTuple):
@@ -118,7 +122,7 @@ class LogReader:
             return await self._run(work)
         except FAILURES as error:
             if isinstance(error, psycopg.Error) and error.diag.constraint_name == "events_archived":
-                raise Archived(error.diag.message_primary) from error
+                raise Archived(error.diag.message_primary or "", int(error.diag.message_detail or 0)) from error
             raise Unavailable(str(error) or type(error).__name__) from error
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:

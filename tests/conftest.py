@@ -176,9 +176,9 @@ def stack(session_stack: live.Stack) -> Iterator[live.Stack]:
 
 
 def chromium() -> str | None:
-    from metrics.management.commands import doctor
+    from metrics.monitoring import machine
 
-    return doctor.chromium_path()
+    return machine.chromium_path()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ and some thirty clients keep a log each. Then every log is compared with the sto
     alerts      each was raised, notified and resolved once; every message arrived, under one id (see `alerts.py`)
     counted     the counters have followed, and `reconcile_counters --all` finds no difference to the read tables
 
-`--from COMMIT` rolls instead: the processes of that commit run on the migrated schema and are replaced one at a time.
+`--from COMMIT` rolls instead: the processes of that commit run on the migrated schema and are replaced one at a time,
+two workers too. Exports, rebuilds and checks of the log that are requested meanwhile are finished once (`jobs.py`).
 
 Exit code 1 on any violation. Needs a POSIX system; restarts keep ports, so clients reconnect by themselves.
 """
@@ -40,6 +41,7 @@ from benchmarks import harness  # noqa: E402
 from benchmarks.chaos.alerts import Alerts  # noqa: E402
 from benchmarks.chaos.clients import REVOCATIONS, ClientSet, create_clients, revoke  # noqa: E402
 from benchmarks.chaos.faults import FAULTS, ROLL  # noqa: E402
+from benchmarks.chaos.jobs import Jobs  # noqa: E402
 from benchmarks.chaos.oracle import Oracle, counter_errors, presence_errors  # noqa: E402
 from benchmarks.chaos.stack import READY_SECONDS, Stack  # noqa: E402
 from benchmarks.chaos.writers import Writer, create_records, retry_until_answered  # noqa: E402
@@ -112,16 +114,30 @@ async def run_test(seed: int, plan: Plan, folder: Path, previous: Path | None = 
             for writer in writers:
                 writer.start()
             idle = asyncio.create_task(stack.alerts.leave_transaction_open())
+            jobs = Jobs(lambda work: stack.do(in_thread, work), users)
+            requesting = asyncio.create_task(jobs.run()) if previous is not None else None
             timeline = await inject_faults(stack, clients, plan, rng)
             await idle
+            unfinished = await finish_jobs(jobs, requesting)
             for writer in writers:
                 await asyncio.to_thread(writer.end)
             results = [result for writer in writers for result in writer.acknowledged]
-            return await evaluate(stack, clients, start, timeline, results)
+            result = await evaluate(stack, clients, start, timeline, results)
+            return result | {"jobs": jobs.requests, "violations": result["violations"] + unfinished}
     finally:
         await stack.close()
         if hasattr(stack, "alerts"):
             stack.alerts.close()
+
+
+async def finish_jobs(jobs: Jobs, requesting: asyncio.Task[None] | None) -> list[str]:
+    """Request no more jobs; returns what is wrong with those that were requested."""
+    if requesting is None:
+        return []
+    requesting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await requesting
+    return await jobs.check()
 
 
 def stamp() -> frames.Since:

@@ -30,7 +30,8 @@ def replacing(name: str) -> Fault:
     return replace
 
 
-ROLL: dict[str, Fault] = {f"{name} replaced": replacing(name) for name in ("web1", "relay1", "web2", "relay2")}
+REPLACED = ("worker1", "web1", "relay1", "web2", "relay2", "worker2")
+ROLL: dict[str, Fault] = {f"{name} replaced": replacing(name) for name in REPLACED}
 
 
 def fault(name: str) -> Callable[[Fault], Fault]:

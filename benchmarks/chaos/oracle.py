@@ -12,8 +12,8 @@ from benchmarks.chaos.clients import PRESENCE_TOPICS, ClientSet, Watcher, conten
 from events.types import RecordedEvent
 from realtime import client, frames
 
-# Categories whose events are not those of the writers: people lose rights, and rules are judged.
-NO_COMMANDS = frozenset({"staff", "channel", "rule", "alert"})
+# Categories whose events are not those of the writers: people lose rights, rules are judged, jobs are requested.
+NO_COMMANDS = frozenset({"staff", "channel", "rule", "alert", "privacy", "rebuild", "verification"})
 
 
 class Oracle:

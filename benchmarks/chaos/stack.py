@@ -68,8 +68,8 @@ class Stack:
     """The processes and services, started by one thread that runs until the end.
 
     On Linux a process ends with the thread that started it. `previous` is the code of the release before: its schema is
-    created first, its processes run, and then the schema of this release is applied beside them. A process that is
-    spawned again runs this release.
+    created first, its processes and two workers run, and then the schema of this release is applied beside them. A
+    process that is spawned again runs this release.
     """
 
     def __init__(self, folder: Path, previous: Path | None = None) -> None:
@@ -102,11 +102,13 @@ class Stack:
             "LOG_LEVEL": "WARNING",
             "DEBUG": "1",
         }
-        names = ("web1", "web2", "relay1", "relay2", "sampler")
+        names: tuple[str, ...] = ("web1", "web2", "relay1", "relay2", "sampler")
         if self.previous is None:
             await self.do(prepare)
         else:
             await self.do(self.migrate_previous, self.previous)
+        if self.previous is not None:
+            names += ("worker1", "worker2")
         for name in names:
             await self.do(self.spawn, name, self.previous or PROJECT)
         await self.do(self.await_webs)
@@ -135,6 +137,8 @@ class Stack:
         program = ["manage.py", "run_subscriptions", "--lease", "3"]
         if name == "sampler":
             program = ["manage.py", "check_alerts", "--loop"]
+        if name.startswith("worker"):
+            program = ["-m", "celery", "-A", "backoffice", "worker", "-c", "1", "-n", f"{name}@%h", "--without-mingle"]
         if name in self.ports:
             program = ["-m", "realtime.server", "--port", str(self.ports[name]), "--log-level", "warning"]
         with (self.folder / f"{name}.log").open("ab") as log:

@@ -83,6 +83,11 @@ def gone() -> list[Archive]:
     return [archive for archive in every() if archive.gone]
 
 
+def is_present(archive: Archive) -> bool:
+    """True when both files of an archive exist and the larger one has its size."""
+    return archive.index.is_file() and archive.path.is_file() and archive.path.stat().st_size == archive.bytes
+
+
 # -- one file ---------------------------------------------------------------------------------------------------------
 
 

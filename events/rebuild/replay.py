@@ -26,8 +26,8 @@ READ = f"""
 select position, stream, version, type, schema_version, data::text, event_id, {decoding.INSTANT},
        {subject_keys.GENERATION}
   from events_event
- where position > %s and position <= %s and events_here(%s) and split_part(stream, '-', 1) = %s
- order by position limit %s
+ where {store.POSITIONS} and split_part(stream, '-', 1) = %(category)s
+ order by position limit %(limit)s
 """  # noqa: S608 - constants
 
 
@@ -37,9 +37,9 @@ def read(category: str, after: int, upto: int, limit: int) -> list[tuple[int, Ne
     Raises the driver's error where they are archived; the caller translates it and reads the files.
     """
     connection.ensure_connection()
-    bounds = (after, upto, after, category, limit)
+    wanted = {"after": after, "upto": upto, "category": category, "limit": limit}
     cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection.connection)
-    return _typed(cursor.execute(READ, bounds, binary=True).fetchall())
+    return _typed(cursor.execute(READ, wanted, binary=True).fetchall())
 
 
 def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent | None]]:

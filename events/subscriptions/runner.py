@@ -76,7 +76,7 @@ NO_FLUSH: Final = "set local synchronous_commit = off"
 # `checkpoints.partition_of` in SQL: the first 32 bits of the MD5, modulo.
 READ_PARTITION = f"""
 select {decoding.COLUMNS} from events_event
- where position > %(after)s and position <= %(upto)s and events_here(%(after)s)
+ where {store.POSITIONS}
    and (%(types)s::text[] is null or type = any(%(types)s::text[]))
    and ('x' || substr(md5(stream), 1, 8))::bit(32)::bigint %% %(partitions)s = %(partition)s
  order by position limit %(limit)s

@@ -61,6 +61,8 @@ class LogHeadPages(OperatorPages):
             "verified": result,
             "verified_by": actors.author(result) if result else None,
             "asked": requested,
+            "failed": jobs.failed_verification(),
+            "checking": requested is not None and jobs.is_verifying(),
             "asked_by": actors.author(requested) if requested else None,
         }
         return self.render(request, "head", context)

@@ -50,6 +50,14 @@ class TableRow:
         return round(min(1.0, now.position / now.target) * 100) if now.target else 0
 
     @property
+    def resumes(self) -> bool:
+        """True when a worker continues it by itself."""
+        request = self.table.request
+        return self.table.state == "interrupted" and (
+            request is not None and jobs.is_unfinished(self.table.progress, request.event)
+        )
+
+    @property
     def cancelled(self) -> bool:
         return self.table.progress.error == "cancelled"
 

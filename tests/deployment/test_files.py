@@ -15,6 +15,7 @@ import jsonschema
 import psycopg
 import pytest
 import yaml
+from django.conf import settings as django_settings
 
 from realtime import server
 from tests.events import servers
@@ -105,6 +106,14 @@ def test_only_the_migrations_connect_as_the_owner_and_nothing_as_a_superuser() -
     assert "POSTGRES_USER" not in compose()["services"]["db"]["environment"], "its superuser keeps its usual name"
 
 
+def test_no_process_of_the_application_has_the_password_of_another_role() -> None:
+    """`env_file` passes everything in .env on; the environment of a service replaces it."""
+    passwords = [name for name in variables() if name.endswith("_PASSWORD") and name != "DEMO_PASSWORD"]
+    assert len(passwords) == 4
+    for name, service in application_services().items():
+        assert [service["environment"].get(password) for password in passwords] == [""] * 4, name
+
+
 def test_services_have_time_to_stop() -> None:
     seconds = server.DRAIN_SECONDS + server.REQUEST_SECONDS
     delay = int(re.search(r"SHUTDOWN_DELAY=(\d+)", (PROJECT / "Dockerfile").read_text())[1])  # type: ignore[index]
@@ -116,6 +125,17 @@ def test_services_have_time_to_stop() -> None:
     settings = next(one for one in objects() if one["kind"] == "ConfigMap")["data"]
     given = web["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert given > int(settings["SHUTDOWN_DELAY"]) + seconds
+
+
+def test_worker_has_time_to_return_its_tasks() -> None:
+    """It would otherwise be killed, and its tasks would stay hidden."""
+    unit_seconds = re.search(r"TimeoutStopSec=(\d+)", (DEPLOY / "systemd" / "formease-worker.service").read_text())
+    given = [
+        int(unit_seconds[1]) if unit_seconds else 0,
+        {"1m": 60}[compose()["services"]["worker"]["stop_grace_period"]],
+        pods()["worker"]["terminationGracePeriodSeconds"],
+    ]
+    assert min(given) >= django_settings.WORKER_STOP_SECONDS + 20
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from django.urls import reverse
 
 from backoffice.models import User
 from backoffice.sections.users.domain import UserUpdated
-from events import checks, commands, errors, head, snapshots, store
+from events import checks, commands, errors, freshness, head, snapshots, store
 from events.archive import reader as archives
 from events.archive import restore
 from events.archive import writer as archiving
@@ -27,8 +27,11 @@ from events.integrity import export, proofs, seals, stored_rows
 from events.integrity import verify as verifying
 from events.privacy import erasure, purging
 from events.rebuild import builder as rebuild
+from events.rebuild import replay
 from events.subscriptions import runner as subscriptions
 from events.types import ERASED
+from metrics.management.commands import doctor
+from realtime import conf, follower
 from realtime import log_reader as realtime_log
 from tests import factories
 from tests.backoffice import api_client
@@ -176,6 +179,18 @@ def test_missing_archive_file_is_named_in_the_error(log: None) -> None:
     assert len(store.read_all(5, upto=12)) == 6, "events in the log need no file"
 
 
+def test_doctor_names_a_missing_or_truncated_archive_file(log: None) -> None:
+    assert doctor.archive_files().text == "none"
+    made = archive()
+    assert doctor.archive_files().state == "ok"
+    content = made.path.read_bytes()
+    made.path.write_bytes(content[:-1])
+    assert (doctor.archive_files().state, made.file in doctor.archive_files().text) == ("wrong", True)
+    made.path.write_bytes(content)
+    made.index.unlink()
+    assert doctor.archive_files().state == "wrong"
+
+
 def test_record_with_archived_events_accepts_commands(log: None) -> None:
     key = factories.user(first_name="Ada")
     command = factories.command(factories.users.UpdateUser(first_name="Grace"), key)
@@ -196,6 +211,47 @@ def test_record_with_archived_events_accepts_commands(log: None) -> None:
     rebuild.rebuild("users", fresh=True)
     row = User.objects.get(pk=key)
     assert (row.first_name, row.last_name, row.plan, row.version) == ("Grace", "Hopper", "premium", 4)
+
+
+PLANS = ["force_generic_plan", "force_custom_plan"]
+
+
+@pytest.mark.parametrize("plans", PLANS)
+def test_range_without_any_partition_is_read_from_the_archive(log: None, plans: str) -> None:
+    """PostgreSQL leaves out all partitions of such a range; the range is not empty."""
+    expected = [store.read_all(0, upto=3), store.read_all(0, upto=3, types=["user.updated"])]
+    archive()
+    with transaction.atomic():
+        execute(f"set local plan_cache_mode = {plans}")
+        for read in (
+            lambda: store.read_here(0, 10, upto=3),
+            lambda: store.read_here(0, 10, upto=3, types=["user.updated"]),
+            lambda: store.query(subscriptions.READ_PARTITION, PARTITION),
+        ):
+            with pytest.raises(errors.Archived), transaction.atomic():
+                read()
+        with pytest.raises(psycopg.Error, match="are archived"), transaction.atomic():
+            replay.read("user", 0, 3, 10)
+    assert [store.read_all(0, upto=3), store.read_all(0, upto=3, types=["user.updated"])] == expected
+    assert len(expected[0]) == 3
+
+
+PARTITION = {"after": 0, "upto": 3, "types": None, "partitions": 1, "partition": 0, "limit": 10}
+
+
+@pytest.mark.parametrize("stretch", [2, 1_000_000])
+def test_rebuild_in_stretches_within_an_archive_loses_no_row(
+    log: None, monkeypatch: pytest.MonkeyPatch, stretch: int
+) -> None:
+    keys = [factories.user(first_name=f"N{number}") for number in range(4)]
+    while head.safe() <= 20:
+        _write(BOB)
+    seals.seal(4)
+    while archiving.archive_next(keep_days=0):
+        pass
+    monkeypatch.setattr(rebuild, "STRETCH", stretch)
+    rebuild.rebuild("users", fresh=True)
+    assert set(User.objects.values_list("pk", flat=True)) >= set(keys)
 
 
 @pytest.mark.parametrize("partitions", [1, 2])
@@ -259,6 +315,42 @@ def test_socket_with_an_archived_position_starts_over(log: None, monkeypatch: py
             await reader.close()
 
     asyncio.run(read())
+
+
+def test_process_that_starts_or_wakes_within_an_archived_range_follows_the_rest(
+    log: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive()
+    options = connection.settings_dict["OPTIONS"]
+    monkeypatch.setitem(options, "options", f"{options['options']} -c search_path=tampered,public")
+    expected = [event.position for event in store.read_all(5, upto=head.safe())]
+    delivered: list[int] = []
+    rewound: list[str] = []
+
+    async def follow() -> None:
+        reader = realtime_log.LogReader()
+        await reader.open()
+        following = follower.Follower(
+            conf.limits(),
+            reader,
+            before=lambda _: None,
+            deliver=lambda encoded: delivered.append(encoded.event.position),
+            on_continue=lambda _: None,
+            on_rewind=rewound.append,
+            relay_reachable=lambda: False,
+        )
+        try:
+            await following._fill()
+            assert (delivered, rewound) == (expected, []), "its ring would have begun in the archive"
+            following.position = 3  # as if it had read nothing while the log was archived
+            await following._fill()
+            assert rewound == ["too_old"]
+            assert (following.position, delivered) == (expected[-1], [*expected, *expected])
+        finally:
+            freshness.LOCAL.disconnect()
+            await reader.close()
+
+    asyncio.run(follow())
 
 
 REASONS = [

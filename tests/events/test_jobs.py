@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import psycopg
 import pytest
+from django.db import connection as django_connection
 
 from backoffice import celery_app
+from devtools import processes
 from events import context, errors, jobs, store, tasks, types
 from events.db import grants
-from events.integrity import seals
+from events.integrity import seals, verify
 from events.rebuild import builder as rebuild
 from events.rebuild import cancellation, read_tables
 from events.rebuild.read_tables import RebuildProgress
@@ -170,3 +173,101 @@ def test_unreachable_queue_is_reported_and_the_request_can_be_repeated(monkeypat
     finally:
         celery_app.__dict__.pop("amqp", None)
     assert state("users") == "waits"
+
+
+# -- lost workers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty_queue() -> Iterator[None]:
+    with celery_app.connection_for_write() as connection:
+        celery_app.control.purge(connection)
+        yield
+        celery_app.control.purge(connection)
+
+
+def lose_tasks() -> None:
+    """Empty the queue, as workers do that are killed later."""
+    with celery_app.connection_for_write() as connection:
+        celery_app.control.purge(connection)
+
+
+def test_task_of_an_unfinished_job_is_sent_again_unless_it_waits_in_the_queue(empty_queue: None) -> None:
+    factories.user()
+    version = jobs.request_rebuild("users").version
+    checked = jobs.request_verification().version
+    assert tasks.resume_jobs() == []
+    lose_tasks()
+    lost = [f"events.tasks.rebuild users {version}", f"events.tasks.verify_log {checked}"]
+    assert tasks.resume_jobs() == lost
+    assert tasks.resume_jobs() == [], "they wait"
+    lose_tasks()
+    tasks.rebuild("users", version)
+    tasks.verify_log(checked)
+    assert tasks.resume_jobs() == []
+    built = jobs.progress_of("users")
+    tasks.rebuild("users", version)
+    tasks.verify_log(checked)
+    assert jobs.progress_of("users") == built
+    assert names(jobs.VERIFICATION)[1:] == [("verification.finished", "system")]
+
+
+def test_rebuild_that_failed_or_was_cancelled_is_not_sent_again(
+    empty_queue: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.user()
+    version = jobs.request_rebuild("users").version
+
+    def fail(*_: object) -> None:
+        raise errors.InvalidEvent("broken")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rebuild.Builder, "project", fail)
+        tasks.rebuild("users", version)
+    lose_tasks()
+    assert "broken" in str(jobs.progress_of("users").error)
+    assert tasks.resume_jobs() == []
+    jobs.request_rebuild("users")
+    lose_tasks()
+    assert len(tasks.resume_jobs()) == 1
+    lose_tasks()
+    jobs.cancel_rebuild("users")
+    assert tasks.resume_jobs() == []
+
+
+def test_failed_check_of_the_log_is_shown_and_not_repeated(empty_queue: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure: Exception = ZeroDivisionError("a bug")
+
+    def fail() -> None:
+        raise failure
+
+    monkeypatch.setattr(verify, "verify", fail)
+    version = jobs.request_verification().version
+    with pytest.raises(ZeroDivisionError):
+        jobs.do_verification(version)
+    failed = jobs.failed_verification()
+    assert failed is not None
+    assert failed.data == {"error": "ZeroDivisionError"}
+    assert jobs.last_verification() == (None, None)
+    lose_tasks()
+    assert tasks.resume_jobs() == []
+    version, failure = jobs.request_verification().version, errors.StoreUnavailable()
+    with pytest.raises(errors.StoreUnavailable):
+        jobs.do_verification(version)
+    assert jobs.failed_verification() is None
+    lose_tasks()
+    assert len(tasks.resume_jobs()) == 1, "the next worker may reach the database"
+
+
+def test_log_is_verified_by_one_worker_at_a_time(empty_queue: None) -> None:
+    version = jobs.request_verification().version
+    with psycopg.connect(live.database_url(django_connection.settings_dict["NAME"])) as other:
+        other.execute(jobs.TRY_VERIFYING)
+        assert jobs.is_verifying()
+        assert jobs.do_verification(version) is None
+        assert tasks.resume_jobs() == []
+    assert processes.wait_until(lambda: not jobs.is_verifying(), 30), (
+        "the lock ends with the session of a killed worker"
+    )
+    assert jobs.do_verification(version) is not None
+    assert not jobs.is_verifying()

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.utils import IntegrityError
 
 from events import errors
-from events.db import arrays, driver_errors, pipeline
+from events.db import arrays, driver_errors, pipeline, pipelined_connection
 from events.types import new_id
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -106,12 +106,12 @@ def test_reading_a_result_early_sends_the_queued_statements() -> None:
 
 def test_the_queue_is_bounded(trips: list[int]) -> None:
     with pipeline.transaction():
-        for number in range(pipeline.MAX_QUEUED * 2):
+        for number in range(pipelined_connection.MAX_QUEUED * 2):
             pipeline.execute(INSERT, (number, "x"))
-        pipeline.execute(INSERT, (-1, "y" * 3 * pipeline.MAX_QUEUED_BYTES))
-        pipeline.execute(INSERT, (-2, "z" * 3 * pipeline.MAX_QUEUED_BYTES))
-    assert max(trips) <= pipeline.MAX_QUEUED
-    assert len(words()) == pipeline.MAX_QUEUED * 2 + 2
+        pipeline.execute(INSERT, (-1, "y" * 3 * pipelined_connection.MAX_QUEUED_BYTES))
+        pipeline.execute(INSERT, (-2, "z" * 3 * pipelined_connection.MAX_QUEUED_BYTES))
+    assert max(trips) <= pipelined_connection.MAX_QUEUED
+    assert len(words()) == pipelined_connection.MAX_QUEUED * 2 + 2
 
 
 def test_results_larger_than_any_buffer_do_not_block_sending() -> None:
@@ -205,7 +205,7 @@ def test_statement_prepared_before_a_migration_is_prepared_again() -> None:
 
 
 def test_prepared_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "MAX_PREPARED", 3)
+    monkeypatch.setattr(pipelined_connection, "MAX_PREPARED", 3)
     for number in range(10):
         assert pipeline.query(f"select {number}") == [(number,)]
     assert len(connection.connection.events_pipeline.prepared) <= 3

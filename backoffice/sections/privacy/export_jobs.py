@@ -117,9 +117,7 @@ def resume() -> int:
     now = timezone.now()
     delete(PersonExport.objects.filter(requested_at__lt=now - KEPT).values_list("pk", flat=True))
     lost = PersonExport.objects.filter(finished_at=None, updated_at__lt=now - SILENT).values_list("pk", flat=True)
-    for key in list(lost):
-        jobs.send(TASK, str(key))
-    return len(lost)
+    return sum(jobs.send_again(TASK, str(key)) for key in list(lost))
 
 
 # -- 3 finished -------------------------------------------------------------------------------------------------------

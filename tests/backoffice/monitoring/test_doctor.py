@@ -24,6 +24,7 @@ from devtools import processes
 from events import snapshots, store, valkey
 from events.types import new_id
 from metrics.management.commands import doctor
+from metrics.monitoring import machine
 from realtime import local_hub
 from tests import services_plugin
 
@@ -81,6 +82,15 @@ def test_embedded_server_logs_no_values_and_doctor_reports_a_server_that_does() 
 def test_doctor_names_redis_url_without_valkey(settings: Any) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     assert "REDIS_URL" in findings()["valkey"]["text"]
+
+
+@pytest.mark.django_db
+def test_doctor_checks_the_server_of_the_queue_where_it_is_another_one(settings: Any) -> None:
+    settings.REDIS_QUEUE_URL = "redis://127.0.0.1:1/0"
+    found = doctor.valkey()
+    assert (found.state, "REDIS_QUEUE_URL" in found.text) == ("wrong", True)
+    settings.REDIS_QUEUE_URL = settings.REDIS_URL
+    assert doctor.valkey().state == "ok"
 
 
 def test_doctor_reports_missing_session_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +231,6 @@ def test_doctor_finds_the_browser_of_the_browser_tests(tmp_path: Path, monkeypat
     shell.write_text("#!/bin/sh\n")
     shell.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor.chromium() == doctor.Finding("chromium", "ok", str(shell))
+    assert machine.chromium() == doctor.Finding("chromium", "ok", str(shell))
     monkeypatch.setenv("CHROMIUM", str(tmp_path / "nowhere"))
-    assert doctor.chromium().state == "note"
+    assert machine.chromium().state == "note"

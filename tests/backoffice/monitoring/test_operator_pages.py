@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from backoffice import access
+from backoffice import access, health
 from backoffice.sections.users.domain import UserUpdated
 from events import head, jobs, store
 from events.subscriptions import checkpoints, parked
@@ -333,6 +333,36 @@ def test_rebuild_page_distinguishes_interrupted_from_silent() -> None:
     assert states["settings"] == ("interrupted", 25)
     for word in ("Take over", "Resume", "Start over", "Reading the log", "The process that built it has ended"):
         assert word in page, word
+
+
+def test_rebuild_whose_worker_was_lost_says_that_it_is_continued_and_can_be_stopped() -> None:
+    admin = signed_in("admin")
+    admin.post(at("rebuild", "users"))
+    store.execute("insert into events_rebuild (name, phase, position, target) values ('users', 'building', 30, 120)")
+    try:
+        lost = text_of(admin.get(at("rebuilds")))
+        store.execute("update events_rebuild set error = 'disk full'")
+        failed = text_of(admin.get(at("rebuilds")))
+        store.execute("update events_rebuild set error = null")
+        admin.post(at("cancel", "users"))
+        stopped = text_of(admin.get(at("rebuilds")))
+    finally:
+        store.execute("delete from events_rebuild")
+    sentence = "Another one continues it within two minutes"
+    assert (sentence in lost, sentence in failed, sentence in stopped) == (True, False, False)
+    assert "disk full" in failed
+
+
+def test_head_page_distinguishes_a_requested_check_from_a_running_one() -> None:
+    admin = signed_in("admin")
+    assert "waiting for a worker" in text_of(admin.post(at("verify"), follow=True))
+    with psycopg.connect(**health.parameters()) as worker:
+        worker.execute(jobs.TRY_VERIFYING)
+        assert "a worker is reading the whole log" in text_of(admin.get(at("head")))
+    store.append(jobs.VERIFICATION, [jobs.VerificationFailed(error="ZeroDivisionError")])
+    failed = text_of(admin.get(at("head")))
+    assert "Check failed" in failed
+    assert "ZeroDivisionError" in failed
 
 
 # -- events ---------------------------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ MALFORMED: dict[str, list[Any]] = {
     "REDIS_PREFIX": ["a b", "*", "x" * 65, "é"],
     "SECURE_SSL_REDIRECT": ["maybe"],
     "SECURE_HSTS_SECONDS": ["-1", "long", "1e9"],
+    "WORKER_STOP_SECONDS": ["-1", "soon", "0.5", "86401"],
     "API_RATE_PER_MINUTE": ["-5", "fast", "0.5", "1000001"],
     "API_COMMANDS_PER_MINUTE": ["-5", "fast", "0.5", "10000001"],
     "LIST_STATEMENT_SECONDS": ["0", "-1", "fast", "0.5", "601"],

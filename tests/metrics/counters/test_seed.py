@@ -249,13 +249,20 @@ def test_erasure_neither_waits_for_a_rebuild_of_the_counters_nor_ends_it() -> No
     counting.demand_identity()
 
 
+# Tests of other processes wait for locks in other databases of the same server.
+WAITS_HERE = """
+select 1 from pg_locks l join pg_database d on d.oid = l.database
+ where not l.granted and d.datname = current_database()
+"""
+
+
 def test_cancelled_rebuild_of_the_counters_ends_while_it_computes() -> None:
     owner, _ = some_history()
     counting.follow()
     with psycopg.connect(**health.parameters()) as other:
         other.execute("lock table submissions in access exclusive mode")
         rebuild = factories.Thread(lambda: builder.rebuild("counters"))
-        assert counting.eventually(lambda: store.query("select 1 from pg_locks where not granted"))
+        assert counting.eventually(lambda: store.query(WAITS_HERE))
         assert cancellation.cancel("counters")
         with pytest.raises(errors.EventsError):
             rebuild.result()

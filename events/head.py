@@ -39,6 +39,10 @@ HEAD_SQL = "select o_last, o_safe from events_head()"
 # Without locks and on every server; events/sql/known_head.function.sql.
 KNOWN_SQL = "select events_known_head()"
 
+# With the epoch of the same server: a caller may have a connection to another one than it knows of.
+STAMP_SQL = "select (select epoch::text from events_epoch), o_safe from events_head()"
+KNOWN_STAMP_SQL = "select (select epoch::text from events_epoch), events_known_head()"
+
 EPOCH_SQL = "select events_current_epoch()::text"
 
 LINEAGE_SQL = "select epoch::text, upto from events_epoch_history order by ended_at desc limit 1000"
@@ -117,6 +121,13 @@ def safe() -> int:
         return known()
     value: int = store.query(HEAD_SQL)[0][1]
     return value
+
+
+def stamp() -> tuple[str, int]:
+    """The epoch and the head of the server that this thread's next statements read; see `safe`."""
+    found = store.query(KNOWN_STAMP_SQL if replica.alias() == replica.ALIAS else STAMP_SQL)
+    epoch, position = found[0]
+    return epoch, position
 
 
 NEWEST_SQL = "select position from events_event order by position desc limit 1"

@@ -104,7 +104,7 @@ def embedded_wheels() -> Finding:
 def postgres() -> Finding:
     """Checks that PostgreSQL is reachable, new enough and durable."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             number = connection.info.server_version
             fsync = connection.execute("SELECT current_setting('fsync')").fetchone()
     except psycopg.Error as error:
@@ -126,7 +126,7 @@ def migrations() -> Finding:
 def erasures() -> Finding:
     """Checks that no erasure is overdue. Purges are retried each minute, so an old one fails repeatedly."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             row = connection.execute(erasure.STATUS).fetchone()
     except psycopg.Error:
         return Finding("erasures", "note", "unknown: the database does not answer")
@@ -142,7 +142,7 @@ def erasures() -> Finding:
 def keys() -> Finding:
     """Checks that each master key decrypts the data encrypted under its id."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             found = key_witness.statuses(lambda statement: connection.execute(statement).fetchall())
     except psycopg.Error:
         return Finding("keys", "note", "unknown: the database does not answer")
@@ -165,7 +165,7 @@ def keys() -> Finding:
 def history() -> Finding:
     """Checks that the log contains every event that was published."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             lost = witness.doubt(lambda sql, values: connection.execute(sql, values).fetchall())
             row = connection.execute(REWOUND).fetchone()
     except psycopg.Error:
@@ -199,7 +199,7 @@ def standby() -> Finding:
 def plain_snapshots() -> Finding:
     """Checks that no snapshot is plain. `migrate`, a nightly task and each erasure encrypt plain ones."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             row = connection.execute(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)).fetchone()
     except psycopg.Error:
         return Finding("snapshots", "note", "unknown: the database does not answer")
@@ -213,7 +213,7 @@ def plain_snapshots() -> Finding:
 def postgres_log() -> Finding:
     """Checks that PostgreSQL does not quote values sent by users when it logs an error."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             row = connection.execute(LOGGED).fetchone()
     except psycopg.Error:
         return Finding("server log", "note", "unknown: the database does not answer")
@@ -227,7 +227,7 @@ def postgres_log() -> Finding:
 def indexes() -> Finding:
     """Checks that every declared index exists and is valid, under the collation it was built with."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             found = index_checks.faults(connection)
     except psycopg.Error:
         return Finding("indexes", "note", "unknown: the database does not answer")
@@ -241,7 +241,7 @@ def indexes() -> Finding:
 def events() -> Finding:
     """Checks that no event is parked because this release cannot read it."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             found = connection.execute(UNREADABLE).fetchall()
     except psycopg.Error:
         return Finding("events", "note", "unknown: the database does not answer")
@@ -255,7 +255,7 @@ def events() -> Finding:
 def counters() -> Finding:
     """Checks that the last comparisons of the counters with the read tables found no difference."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             row = connection.execute(reconcile.LATEST).fetchone()
     except psycopg.Error:
         return Finding("counters", "note", "unknown: the database does not answer")
@@ -285,7 +285,7 @@ def _compared(
 def views() -> Finding:
     """Checks that the materialized views are refreshed; names a session that prevents it."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
 
             def run(statement: str) -> Sequence[Sequence[Any]]:
                 return connection.execute(statement).fetchall()
@@ -349,7 +349,7 @@ def valkey() -> Finding:
 def sessions_seen() -> Finding:
     """Checks that the application may see the sessions of others, which the metrics count."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             (sees_all,) = connection.execute(SEES_ALL).fetchall()[0]
     except psycopg.Error:
         return Finding("sessions", "note", "unknown: the database does not answer")

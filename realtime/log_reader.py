@@ -82,6 +82,7 @@ class LogReader:
 
         async def read(connection: Connection) -> Head:
             (epoch,) = await _one(connection, head.EPOCH_SQL)
+            await connection.note(str(epoch))
             last, safe = await _one(connection, head.HEAD_SQL)
             return Head(str(epoch), last, safe)
 

@@ -8,7 +8,8 @@ Valkey and in `DATA_DIR`, outside the database.
     1  open   a new connection reads the server's history; a former primary is closed, the other hosts are tried
     2  use    a connection from the pool, and one that a subscription keeps, is compared again (`require_current`)
     3  look   for the comparison, the shared record is read at most once a second
-    4  learn  a newer history replaces the one that is known, here and in the record
+    4  learn  a newer history replaces the one that is known, here and in the record; so does an epoch that a hub or a
+              subscription reads and that was drawn while their connection was open (`note`)
 
 Which of two histories is newer is known by the epochs that each has continued, else by the time of its own epoch.
 Servers of different logs are not compared: a dump that was loaded, or a copy for tests, is another log.
@@ -50,8 +51,6 @@ select concat_ws(' ', (select system_identifier from pg_control_system()),
        array(select h.epoch::text from events_epoch_history h order by h.ended_at desc limit 100)
   from events_epoch
 """
-# First, in a snapshot of its own: a promoted server may still have to draw its epoch.
-DRAW: Final = "select events_current_epoch()"
 # The schema is missing, older, or belongs to a role that may not read it.
 UNKNOWN: Final = (
     psycopg.errors.UndefinedTable,
@@ -131,7 +130,6 @@ KNOWN = Known()
 def read(raw: Any) -> History | None:
     """The history of a connection's server; None where its schema has none. `raw` is in autocommit."""
     try:
-        raw.execute(DRAW)
         row = raw.cursor(row_factory=rows.tuple_row).execute(READ).fetchone()
     except UNKNOWN:
         return None
@@ -141,7 +139,6 @@ def read(raw: Any) -> History | None:
 async def read_async(raw: psycopg.AsyncConnection[Any]) -> History | None:
     """Like `read`."""
     try:
-        await raw.execute(DRAW)
         row = await (await raw.cursor(row_factory=rows.tuple_row).execute(READ)).fetchone()
     except UNKNOWN:
         return None
@@ -170,6 +167,15 @@ def is_current(raw: Any) -> bool:
     return accepts(raw.events_history)
 
 
+def note(epoch: str) -> None:
+    """Learn the history of Django's connection, whose server has this epoch: it may have been drawn just now."""
+    raw: Any = connections[DEFAULT_DB_ALIAS].connection
+    history: History | None = getattr(raw, "events_history", None)
+    if history is not None and history.epoch != epoch:
+        raw.events_history = read(raw)
+        accepts(raw.events_history)
+
+
 def require_current() -> None:
     """Close Django's connection to a former primary, for work that keeps a connection. Raises `NotPrimary`."""
     db = connections[DEFAULT_DB_ALIAS]
@@ -182,7 +188,7 @@ def require_current() -> None:
     raise errors.NotPrimary(text)
 
 
-def refuse_former(sender: object, connection: Any, **_: object) -> None:
+def refuse_former(connection: Any, **_: object) -> None:
     """Receiver of Django's `connection_created`, which is also sent for a connection that a pool has handed out.
 
     The pool opens another one for it; that fails where no other server accepts writes.
@@ -202,7 +208,7 @@ class Connection(psycopg.Connection[Any]):
     """A connection that is not to a former primary: where the first server is one, the other hosts are tried."""
 
     @classmethod
-    def connect(cls, conninfo: str = "", **given: Any) -> Connection:  # type: ignore[override]
+    def connect(cls, conninfo: str = "", **given: Any) -> Connection:
         hosts = _hosts(given)
         while True:
             opened = super().connect(conninfo, **_limited(given, hosts))
@@ -224,7 +230,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     events_history: History | None = None
 
     @classmethod
-    async def connect(cls, conninfo: str = "", **given: Any) -> AsyncConnection:  # type: ignore[override]
+    async def connect(cls, conninfo: str = "", **given: Any) -> AsyncConnection:
         hosts = _hosts(given)
         while True:
             opened = await super().connect(conninfo, **_limited(given, hosts))
@@ -236,6 +242,12 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             await opened.close()
             if not hosts:
                 raise FormerPrimary(text)
+
+    async def note(self, epoch: str) -> None:
+        """Like the function `note`."""
+        if self.events_history is not None and self.events_history.epoch != epoch:
+            self.events_history = await read_async(self)
+            accepts(self.events_history)
 
     async def is_current(self) -> bool:
         """Whether the server is not a former primary."""

@@ -184,11 +184,12 @@ def acquire(
     """Take or renew the lease; None while another runner holds it. Times are the database's.
 
     Raises `HistoryRewound` when the checkpoint was ahead of the log at the last change of epoch; `rewind` resolves it.
-    Raises `NotPrimary` where the connection is to a former primary: a runner keeps its connection for as long as it can.
+    Raises `NotPrimary` where the connection, which a runner keeps as long as it can, is to a former primary.
     """
     primary.require_current()
     ensure(subscription)
     name, now = subscription.checkpoints[partition], head.epoch()
+    primary.note(now)
     found = store.query(ACQUIRE, {"name": name, "owner": owner, "seconds": seconds})
     if not found:
         return None

@@ -25,6 +25,8 @@ from devtools.postgres import (
     postgres_program,
     version_of,
 )
+from events import valkey
+from events.db import primary
 from tests import live
 
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
@@ -111,10 +113,24 @@ def used(*servers: Postgres, database: str = DATABASE) -> Iterator[None]:
     disconnect()
     settings.update(NAME=database, HOST=hosts, USER=SUPERUSER, PORT="", PASSWORD="", OPTIONS=options)
     try:
-        yield
+        with forgotten():
+            yield
     finally:
         disconnect()
         settings.update(kept)
+
+
+@contextlib.contextmanager
+def forgotten() -> Iterator[None]:
+    """Forget at the end which histories this process got to know: a copy has the log of its original."""
+    before, primary.KNOWN = primary.KNOWN, primary.Known()
+    try:
+        yield
+    finally:
+        known, primary.KNOWN = primary.KNOWN.history, before
+        if known is not None:
+            valkey.client("bus").delete(primary.key(known.log))
+            primary.file(known.log).unlink(missing_ok=True)
 
 
 def host_of(postgres: Postgres) -> str:

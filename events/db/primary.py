@@ -17,6 +17,7 @@ Servers of different logs are not compared: a dump that was loaded, or a copy fo
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import logging
@@ -159,11 +160,13 @@ def accepts(history: History | None) -> bool:
 
 def is_current(raw: Any) -> bool:
     """Whether the server of an open connection is not a former primary, as far as this process can know."""
+    if getattr(raw, "events_history", None) is None:
+        raw.events_history = read(raw)
+        accepts(raw.events_history)
     KNOWN.look()
-    history: History | None = getattr(raw, "events_history", None)
-    if history is not None and KNOWN.accepts(history):
+    if accepts(raw.events_history):
         return True
-    raw.events_history = read(raw)  # it is new, or the server may have been promoted since
+    raw.events_history = read(raw)  # the server may have been promoted since
     return accepts(raw.events_history)
 
 
@@ -225,7 +228,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
-    """`Connection` for asyncio; it does not read the shared record, which would block the loop."""
+    """`Connection` for asyncio; an open connection does not read the shared record, which would need a thread."""
 
     events_history: History | None = None
 
@@ -235,6 +238,8 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         while True:
             opened = await super().connect(conninfo, **_limited(given, hosts))
             opened.events_history = await read_async(opened)
+            if accepts(opened.events_history):
+                await asyncio.to_thread(KNOWN.look)
             if accepts(opened.events_history):
                 return opened
             text = _reason(opened)

@@ -15,7 +15,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from devtools import services
+from devtools import processes, services
 from devtools.postgres import (
     DATABASE,
     SUPERUSER,
@@ -25,7 +25,7 @@ from devtools.postgres import (
     postgres_program,
     version_of,
 )
-from events import valkey
+from events import head, valkey
 from events.db import primary
 from tests import live
 
@@ -131,6 +131,41 @@ def forgotten() -> Iterator[None]:
         if known is not None:
             valkey.client("bus").delete(primary.key(known.log))
             primary.file(known.log).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[tuple[Postgres, Postgres]]:
+    """A primary and its asynchronous standby; this process uses whichever of the two accepts events."""
+    with (
+        copy("primary", wal_log_hints="on") as primary_server,
+        copy("standby", primary_server.url(), standby=True, wal_log_hints="on") as standby,
+        used(primary_server, standby, database=connection.settings_dict["NAME"]),
+    ):
+        yield primary_server, standby
+
+
+def stop_replication(source_server: Postgres, standby: Postgres) -> int:
+    """Let the standby receive everything and know that it has, and then nothing more; returns the head."""
+    last = head.safe()
+    assert processes.wait_until(lambda: head.known() >= last, 30)
+    connection.close()
+    with (
+        psycopg.connect(source_server.url(), autocommit=True) as source,
+        psycopg.connect(standby.url(), autocommit=True) as copy,
+    ):
+        (end,) = source.execute("select pg_current_wal_insert_lsn()").fetchone() or ("",)
+        reached = "select pg_last_wal_replay_lsn() >= %s"
+        assert processes.wait_until(lambda: copy.execute(reached, (end,)).fetchone() == (True,), 30)
+        copy.execute("alter system set primary_conninfo = ''")
+        copy.execute("select pg_reload_conf()")
+        receiving = "select count(*) from pg_stat_wal_receiver"
+        assert processes.wait_until(lambda: copy.execute(receiving).fetchone() == (0,), 30)
+    return last
+
+
+def promote(standby: Postgres) -> None:
+    with psycopg.connect(standby.url(), autocommit=True) as administrator:
+        administrator.execute("select pg_promote()")
 
 
 def host_of(postgres: Postgres) -> str:

@@ -29,7 +29,7 @@ from datetime import datetime
 import msgspec
 
 from events import store
-from events.db import replica
+from events.db import primary, replica
 
 LAST_SQL = "select coalesce(pg_sequence_last_value('events_position_seq'), 0)"
 
@@ -146,6 +146,7 @@ def epoch() -> str:
     recovery (`events/sql/current_epoch.function.sql`).
     """
     value: str = store.query(EPOCH_SQL)[0][0]
+    primary.note(value)
     return value
 
 

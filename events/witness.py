@@ -69,6 +69,7 @@ def observe(position: int) -> str:
                 *(epoch, last, seen.event_id, seen.position),
             )
             epoch = store.query(REWOUND, (epoch,))[0][0]
+    primary.note(epoch)
     if now is not None:
         _record(Seen(epoch=epoch, position=position, event_id=now))
     return epoch

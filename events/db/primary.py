@@ -8,8 +8,8 @@ Valkey and in `DATA_DIR`, outside the database.
     1  open   a new connection reads the server's history; a former primary is closed, the other hosts are tried
     2  use    a connection from the pool, and one that a subscription keeps, is compared again (`require_current`)
     3  look   for the comparison, the shared record is read at most once a second
-    4  learn  a newer history replaces the one that is known, here and in the record; so does an epoch that a hub or a
-              subscription reads and that was drawn while their connection was open (`note`)
+    4  learn  a newer history replaces the one that is known, here and in the record; so does an epoch that was
+              drawn while the connection was open (`note`)
 
 Which of two histories is newer is known by the epochs that each has continued, else by the time of its own epoch.
 Servers of different logs are not compared: a dump that was loaded, or a copy for tests, is another log.
@@ -171,10 +171,14 @@ def is_current(raw: Any) -> bool:
 
 
 def note(epoch: str) -> None:
-    """Learn the history of Django's connection, whose server has this epoch: it may have been drawn just now."""
-    raw: Any = connections[DEFAULT_DB_ALIAS].connection
+    """Learn the history of Django's connection, whose server has this epoch: it may have been drawn just now.
+
+    Not inside a transaction, whose rollback would take it back.
+    """
+    db = connections[DEFAULT_DB_ALIAS]
+    raw: Any = db.connection
     history: History | None = getattr(raw, "events_history", None)
-    if history is not None and history.epoch != epoch:
+    if history is not None and history.epoch != epoch and not db.in_atomic_block:
         raw.events_history = read(raw)
         accepts(raw.events_history)
 
@@ -260,6 +264,20 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             return True
         self.events_history = await read_async(self)
         return accepts(self.events_history)
+
+
+def accepting(given: dict[str, Any]) -> dict[str, bool]:
+    """The servers of an address that accept writes, True for a former primary; for `doctor`."""
+    found: dict[str, History] = {}
+    for host, port in _hosts(given):
+        only = given | {"host": host, "port": port, "target_session_attrs": "read-write"}
+        with contextlib.suppress(psycopg.Error), psycopg.connect(**only, autocommit=True) as opened:
+            history = read(opened)
+            if history is not None:
+                found[f"{opened.info.host}:{opened.info.port}"] = history
+                KNOWN.accepts(history)
+    KNOWN.look()
+    return {name: not KNOWN.accepts(history) for name, history in found.items()}
 
 
 Hosts = list[tuple[str, str]]

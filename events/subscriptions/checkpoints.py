@@ -189,7 +189,6 @@ def acquire(
     primary.require_current()
     ensure(subscription)
     name, now = subscription.checkpoints[partition], head.epoch()
-    primary.note(now)
     found = store.query(ACQUIRE, {"name": name, "owner": owner, "seconds": seconds})
     if not found:
         return None

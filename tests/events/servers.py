@@ -31,6 +31,9 @@ from tests import live
 
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
+# With these, `pg_rewind` can make a former primary a standby.
+REWINDABLE = {"wal_log_hints": "on", "full_page_writes": "on"}
+
 
 def other_programs() -> Path | None:
     """The programs of another major version of PostgreSQL: the oldest on this machine, else the wheel's."""
@@ -137,8 +140,8 @@ def forgotten() -> Iterator[None]:
 def pair() -> Iterator[tuple[Postgres, Postgres]]:
     """A primary and its asynchronous standby; this process uses whichever of the two accepts events."""
     with (
-        copy("primary", wal_log_hints="on") as primary_server,
-        copy("standby", primary_server.url(), standby=True, wal_log_hints="on") as standby,
+        copy("primary", **REWINDABLE) as primary_server,
+        copy("standby", primary_server.url(), standby=True, **REWINDABLE) as standby,
         used(primary_server, standby, database=connection.settings_dict["NAME"]),
     ):
         yield primary_server, standby

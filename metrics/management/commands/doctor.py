@@ -23,7 +23,7 @@ from django.utils import timezone
 from backoffice import health
 from events import snapshots, witness
 from events import valkey as valkey_clients
-from events.db import replica
+from events.db import primary, replica
 from events.db import session as sessions
 from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
@@ -178,6 +178,15 @@ def history() -> Finding:
         text = f"PostgreSQL's files were put back to an earlier state, noticed at {row[0]:%Y-%m-%d %H:%M}"
         return Finding("history", "wrong", f"{text}: published events are lost; {remedy}")
     return Finding("history", "ok", "the log has every event that was published")
+
+
+def servers() -> Finding:
+    """Checks that no server of DATABASE_URL that accepts writes is a former primary."""
+    found = primary.accepting(health.parameters())
+    if former := [name for name, is_former in found.items() if is_former]:
+        text = f"{', '.join(former)} accepts writes, but another server has continued its history"
+        return Finding("servers", "wrong", f"{text}: stop it; see docs/several-hosts.md, The primary is lost")
+    return Finding("servers", "ok" if found else "note", f"{', '.join(found) or 'none'} accepts writes")
 
 
 def standby() -> Finding:
@@ -413,6 +422,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     keys,
     events,
     history,
+    servers,
     standby,
     counters,
     session,

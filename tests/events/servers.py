@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -25,7 +26,7 @@ from devtools.postgres import (
     postgres_program,
     version_of,
 )
-from events import head, valkey
+from events import head, valkey, witness
 from events.db import primary
 from tests import live
 
@@ -107,12 +108,15 @@ def run(*command: object) -> None:
 
 
 @contextlib.contextmanager
-def used(*servers: Postgres, database: str = DATABASE) -> Iterator[None]:
-    """Within this context all database access of this process uses that server; of several, the primary."""
+def used(*servers: Postgres, database: str = DATABASE, host: str = "", **given: Any) -> Iterator[None]:
+    """Within this context all database access of this process uses that server; of several, the primary.
+
+    `host` instead of its socket; `given` are more parameters of each connection.
+    """
     settings = connection.settings_dict
     kept = {name: settings[name] for name in ("NAME", "HOST", "USER", "PORT", "PASSWORD", "OPTIONS")}
-    hosts = ",".join(host_of(postgres) for postgres in servers)
-    options = settings["OPTIONS"] | ({"target_session_attrs": "read-write"} if len(servers) > 1 else {})
+    hosts = host or ",".join(host_of(postgres) for postgres in servers)
+    options = settings["OPTIONS"] | given | ({"target_session_attrs": "read-write"} if len(servers) > 1 else {})
     disconnect()
     settings.update(NAME=database, HOST=hosts, USER=SUPERUSER, PORT="", PASSWORD="", OPTIONS=options)
     try:
@@ -125,15 +129,18 @@ def used(*servers: Postgres, database: str = DATABASE) -> Iterator[None]:
 
 @contextlib.contextmanager
 def forgotten() -> Iterator[None]:
-    """Forget at the end which histories this process got to know: a copy has the log of its original."""
+    """Forget at the end what was noted about a log outside of its database: a copy has the log of its original."""
     before, primary.KNOWN = primary.KNOWN, primary.Known()
     try:
         yield
     finally:
         known, primary.KNOWN = primary.KNOWN.history, before
+        notes = {witness.key(): witness.file()}
         if known is not None:
-            valkey.client("bus").delete(primary.key(known.log))
-            primary.file(known.log).unlink(missing_ok=True)
+            notes[primary.key(known.log)] = primary.file(known.log)
+        valkey.client("bus").delete(*notes)
+        for file in notes.values():
+            file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

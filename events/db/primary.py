@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 IS_FORMER: Final = "is a former primary"
 LOOK_SECONDS: Final = 1.0
 LOG_SECONDS: Final = 30.0
+NEVER: Final = float("-inf")
 
 # The log, without the timeline: a primary and its standbys have the same one.
 READ: Final = """
@@ -85,8 +86,9 @@ class Known:
 
     def __init__(self) -> None:
         self.history: History | None = None
-        self._looked = float("-inf")
+        self._looked = NEVER
         self._lock = threading.Lock()
+        self._looking = threading.Lock()
 
     def accepts(self, history: History) -> bool:
         """Learn a history that is not older than the one known; returns False for one that is."""
@@ -101,17 +103,29 @@ class Known:
         return True
 
     def look(self) -> None:
-        """Compare with the shared record, at most once in `LOOK_SECONDS`; correct the one that is older."""
-        now = time.monotonic()
-        if self.history is None or now - self._looked < LOOK_SECONDS:
+        """Compare with the shared record, at most once in `LOOK_SECONDS`; correct the one that is older.
+
+        Threads wait for the first look, as a process must know the record before it uses any server, and for no other.
+        """
+        looked = self._looked
+        if self.history is None or time.monotonic() - looked < LOOK_SECONDS:
             return
-        self._looked = now  # first: the others do not wait for a Valkey that does not answer
-        recorded = _recorded(self.history.log)
+        if not self._looking.acquire(blocking=looked == NEVER):
+            return
+        try:
+            if self._looked == looked:
+                self._compare(self.history)
+                self._looked = time.monotonic()
+        finally:
+            self._looking.release()
+
+    def _compare(self, known: History) -> None:
+        recorded = _recorded(known.log)
         with self._lock:
             for found in recorded:
-                if found is not None and self.history.is_older_than(found):
+                if found is not None and (self.history is None or self.history.is_older_than(found)):
                     self._learn(found)
-            known = self.history
+            known = self.history or known
         if any(found is None or found.is_older_than(known) for found in recorded):
             _record(known)
 
@@ -121,7 +135,7 @@ class Known:
             history = msgspec.structs.replace(history, ended=history.ended | before.ended | {before.epoch})
             log.warning("the history %s of the log is continued as %s", before.epoch, history.epoch)
         self.history = history
-        self._looked = float("-inf")  # the next look records it
+        self._looked = NEVER  # the next look records it
 
 
 # That of this process.

@@ -118,13 +118,13 @@ def used(*servers: Postgres, database: str = DATABASE, host: str = "", **given: 
     hosts = host or ",".join(host_of(postgres) for postgres in servers)
     options = settings["OPTIONS"] | given | ({"target_session_attrs": "read-write"} if len(servers) > 1 else {})
     disconnect()
-    settings.update(NAME=database, HOST=hosts, USER=SUPERUSER, PORT="", PASSWORD="", OPTIONS=options)
-    try:
-        with forgotten():
+    with forgotten():
+        settings.update(NAME=database, HOST=hosts, USER=SUPERUSER, PORT="", PASSWORD="", OPTIONS=options)
+        try:
             yield
-    finally:
-        disconnect()
-        settings.update(kept)
+        finally:
+            disconnect()  # first: a pool connects in threads of its own
+            settings.update(kept)
 
 
 @contextlib.contextmanager

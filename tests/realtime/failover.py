@@ -47,10 +47,10 @@ class Appended:
 
 
 class Follower:
-    """A client with what it received: the positions of events, and the topics of its resets."""
+    """A client with what it received: the positions of events since its last reset, and the topics of its resets."""
 
-    def __init__(self, live: client.Client, appended: Appended) -> None:
-        self.live, self._appended = live, appended
+    def __init__(self, live: client.Client) -> None:
+        self.live = live
         self.positions: list[int] = []
         self.reset: list[str] = []
         self._task: asyncio.Task[None] | None = None
@@ -62,35 +62,38 @@ class Follower:
     async def _watch(self) -> None:
         async for item in self.live:
             if isinstance(item, frames.EventFrame):
-                assert self.live.epoch is not None
-                self._appended.note(self.live.epoch, item.position, item.event_id)
+                assert item.position > max(self.positions, default=0), "a position came twice, without a reset"
                 self.positions.append(item.position)
             elif isinstance(item, frames.Reset):
                 assert item.reason == "epoch"
+                self.positions.clear()
                 self.reset += item.topics
                 await self.live.follow(*item.topics, since=frames.Since(item.epoch, item.position))
 
     async def until(self, position: int) -> None:
         async with asyncio.timeout(harness.TIMEOUT):
             while position not in self.positions:
+                assert self._task is not None
+                assert not self._task.done(), self._task
                 await asyncio.sleep(0.02)
 
     async def end(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
 
 
 @contextlib.asynccontextmanager
 async def following(
-    server: Server, session: str, appended: Appended, topics: list[tuple[str, frames.Since | None]]
+    server: Server, session: str, topics: list[tuple[str, frames.Since | None]]
 ) -> AsyncIterator[list[Follower]]:
     """A client for each topic."""
     found: list[Follower] = []
     async with contextlib.AsyncExitStack() as opened:
         for topic, since in topics:
             live = await opened.enter_async_context(server.client(session))
-            found.append(Follower(live, appended))
+            found.append(Follower(live))
             opened.push_async_callback(found[-1].end)
             await found[-1].follow(topic, since)
         await server.until(lambda: sum(len(socket.live) for socket in server.hub.sockets.values()) >= len(topics))

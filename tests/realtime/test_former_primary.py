@@ -149,15 +149,12 @@ def subscriptions_of(server: Postgres) -> Iterator[None]:
     """Another host's `run_subscriptions`, which can reach only this server."""
     environment = harness.environment() | {"DATABASE_URL": server.url(connection.settings_dict["NAME"])}
     command = [sys.executable, "manage.py", "run_subscriptions"]
-    process = subprocess.Popen(
-        processes.child_command(command), env=environment, cwd=live.PROJECT, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(processes.child_command(command), env=environment, cwd=live.PROJECT)
     try:
         yield
     finally:
         process.terminate()
-        _, errors = process.communicate(timeout=30)
-        assert "Traceback" not in errors, errors
+        process.wait(30)
 
 
 def test_process_with_connections_to_the_former_primary_leaves_it(pair: tuple[Postgres, Postgres]) -> None:
@@ -177,7 +174,7 @@ def test_process_with_connections_to_the_former_primary_leaves_it(pair: tuple[Po
 
     async def scenario(server: Server) -> None:
         start = frames.Since(*await asyncio.to_thread(lambda: (head.epoch(), head.safe())))
-        async with failover.following(server, session, appended, [("users", start), ("forms", start)]) as (saw, other):
+        async with failover.following(server, session, [("users", start), ("forms", start)]) as (saw, other):
             await saw.until(await asyncio.to_thread(appended.append))
             await asyncio.to_thread(servers.stop_replication, former, successor)
             writer = factories.Thread(write)
@@ -194,7 +191,7 @@ def test_process_with_connections_to_the_former_primary_leaves_it(pair: tuple[Po
                 await saw.until(new[-1])
                 assert await asyncio.to_thread(newest, successor) == new[-1]
             assert (saw.reset, other.reset) == (["users"], [])
-            assert [position for position in saw.positions if position in new] == new
+            assert saw.positions[-len(new) :] == new
 
     with Server(heartbeat_ms=3_600_000, retry_min_ms=5, retry_max_ms=200) as server, Relay():
         run_scenario(scenario(server))

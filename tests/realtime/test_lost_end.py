@@ -17,6 +17,7 @@ from backoffice.sections.users import domain as users
 from devtools.postgres import Postgres
 from events import commands, freshness, head, store, valkey
 from metrics.caching import cache
+from metrics.counters import seed
 from realtime import frames
 from tests import factories
 from tests.events import servers
@@ -56,6 +57,7 @@ def test_failover_with_lost_events_resets_exactly_those_who_saw_them(pair: tuple
     appended = failover.Appended()
     _staff, session = harness.sign_in()
     kept = f"user-{factories.user()}"
+    seed.start()
     figure = simulated.task(count_users, "user", key=f"test:lost:{uuid.uuid4()}")
     lost_user = factories.command(users.CreateUser(email="lost@example.org"))
 
@@ -73,7 +75,7 @@ def test_failover_with_lost_events_resets_exactly_those_who_saw_them(pair: tuple
     async def scenario(server: Server) -> None:
         start = frames.Since(*await asyncio.to_thread(lambda: (head.epoch(), head.safe())))
         topics = [("users", start)] * WATCHERS + [(kept.replace("-", ":", 1), start), ("forms", start), ("users", None)]
-        async with failover.following(server, session, appended, topics) as found:
+        async with failover.following(server, session, topics) as found:
             *saw, of_kept, of_forms, leaves = found
             first = await asyncio.to_thread(appended.append, kept)
             for one in (*saw, of_kept, leaves):
@@ -93,7 +95,7 @@ def test_failover_with_lost_events_resets_exactly_those_who_saw_them(pair: tuple
             await asyncio.to_thread(fail_over)
             await server.until(lambda: server.hub.epoch != start.epoch)
             returning = [("users", resumed), ("users", frames.Since(start.epoch, last))]
-            async with failover.following(server, session, appended, returning) as later:
+            async with failover.following(server, session, returning) as later:
                 ours, theirs = later
                 new = [await asyncio.to_thread(appended.append, kept) for _ in range(LOST + 5)]
                 assert fork < new[0] <= last < new[-1], "positions of lost events are given again, in another epoch"

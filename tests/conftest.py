@@ -22,6 +22,7 @@ from psycopg.pq import TransactionStatus
 
 from tests import live, services_plugin
 from tests import own_database as own_databases
+from tests.browser_contexts import KeptContexts
 from tests.events.interleaving import LONG
 
 # The time of an example depends on the machine, so there is no deadline. The suite tries a few; `make chaos` many.
@@ -207,8 +208,17 @@ def browser() -> Iterator[Any]:
     driver.stop()
 
 
+@pytest.fixture(scope="session")
+def kept_contexts(browser: Any) -> Iterator[KeptContexts]:
+    contexts = KeptContexts(browser)
+    yield contexts
+    asyncio._set_running_loop(browser.event_loop)
+    contexts.close()
+    asyncio._set_running_loop(None)
+
+
 @pytest.fixture
-def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., Any]]:
+def new_page(browser: Any, kept_contexts: KeptContexts, session_stack: live.Stack) -> Iterator[Callable[..., Any]]:
     """Returns a function that opens a page in its own browser context, like another person's browser.
 
     Options are those of `browser.new_context`: `color_scheme="dark"`, `viewport={...}`, `locale="fr"`,
@@ -226,7 +236,7 @@ def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., 
         options.setdefault("base_url", session_stack.url)  # or that of a proxy before it
         options.setdefault("service_workers", "block")  # it would download the whole shell for each context
         options.setdefault("reduced_motion", "reduce")  # an animated dot is drawn sixty times a second
-        context = browser.new_context(**options)
+        context = kept_contexts.take(options)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -244,7 +254,7 @@ def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., 
     try:
         yield make
         for context in contexts:
-            context.close()
+            kept_contexts.give_back(context)
     finally:
         asyncio._set_running_loop(None)
     assert not problems, "\n".join(problems)

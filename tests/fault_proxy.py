@@ -74,11 +74,12 @@ def response(status: int, body: bytes, content_type: str = "text/html; charset=u
 class FaultProxy:
     """Serves `url` and forwards each request to `target`, one connection each, unless a fault matches.
 
-    Upgrades are forwarded in both directions until one side closes. A fault set later takes precedence.
+    Upgrades are forwarded in both directions until one side closes. A fault set later takes precedence. `port` 0 is a
+    free one; proxies one after the other on the same port are one address, whose static files a browser keeps.
     """
 
-    def __init__(self, target: int) -> None:
-        self.target, self.port = target, 0
+    def __init__(self, target: int, port: int = 0) -> None:
+        self.target, self.port = target, port
         self._faults: list[Fault] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
@@ -148,7 +149,7 @@ class FaultProxy:
     # -- connections ------------------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:

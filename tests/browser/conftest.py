@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from devtools import processes
 from tests import live
 from tests.browser.second_person import SecondPerson
+from tests.fault_proxy import FaultProxy
 
 
 @pytest.fixture
@@ -30,3 +32,17 @@ def admin(new_page: Callable[..., Any], stack: live.Stack) -> Any:
 def other(stack: live.Stack) -> SecondPerson:
     """Somebody who saves without a browser."""
     return SecondPerson(stack, "manager")
+
+
+@pytest.fixture(scope="session")
+def proxy_port() -> int:
+    return processes.free_port()
+
+
+@pytest.fixture
+def proxy(stack: live.Stack, proxy_port: int) -> Iterator[FaultProxy]:
+    """A network before the server that fails as the test asks."""
+    proxy = FaultProxy(stack.port, proxy_port)
+    proxy.start()
+    yield proxy
+    proxy.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,14 +23,6 @@ NO_STORE = "delete Window.prototype.indexedDB; delete window.indexedDB;"
 FORBIDDEN_STORAGE = """
 Object.defineProperty(window, "localStorage", { get() { throw new DOMException("denied", "SecurityError"); } });
 """
-
-
-@pytest.fixture
-def proxy(stack: live.Stack) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(stack.port)
-    proxy.start()
-    yield proxy
-    proxy.stop()
 
 
 @pytest.fixture

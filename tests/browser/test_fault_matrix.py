@@ -279,14 +279,6 @@ WAYS = {
 
 
 @pytest.fixture
-def proxy(stack: live.Stack) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(stack.port)
-    proxy.start()
-    yield proxy
-    proxy.stop()
-
-
-@pytest.fixture
 def scene_of(
     new_page: Callable[..., Any], stack: live.Stack, proxy: FaultProxy
 ) -> Iterator[Callable[[str, str], Scene]]:

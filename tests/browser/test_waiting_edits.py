@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,14 +18,6 @@ from tests.fault_proxy import FaultProxy
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
 FLUSH = "document.dispatchEvent(new Event('visibilitychange'))"  # instead of waiting for the next attempt
-
-
-@pytest.fixture
-def proxy(stack: live.Stack) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(stack.port)
-    proxy.start()
-    yield proxy
-    proxy.stop()
 
 
 def test_edit_that_a_firewall_blocks_goes_to_the_tray_and_is_fixed_there(

@@ -26,9 +26,14 @@ class Copy:
     def __init__(self) -> None:
         self.records: dict[str, dict[str, Any]] = {}
         self.versions: dict[str, int] = {}
+        self.positions: set[int] = set()
 
     def apply(self, frame: frames.EventFrame) -> None:
-        assert frame.version == self.versions.get(frame.stream, 0) + 1, "an event is missing or came twice"
+        """Apply the next event of a record. After a reconnect an event of two topics may come again for the second."""
+        if frame.position in self.positions:
+            return
+        self.positions.add(frame.position)
+        assert frame.version == self.versions.get(frame.stream, 0) + 1, "an event is missing or out of order"
         self.versions[frame.stream] = frame.version
         record, action = self.records.setdefault(frame.stream, {}), frame.event.partition(".")[2]
         if action == "restored":
@@ -126,7 +131,7 @@ def test_applied_events_counters_and_a_fresh_read_are_the_same_whatever_fails(
             listener.wait_for(position)
         received = [frame for frame in listener.received if frame.position <= max(writer.positions)]
 
-    # 1. Each event came once, in the order of its topic, across a killed web process and two killed runners.
+    # 1. Each event came once for each of its topics, in order, across a killed web process and two killed runners.
     for topic in TOPICS:
         positions = [frame.position for frame in received if topic in frame.topics]
         assert positions == sorted(set(positions)), topic

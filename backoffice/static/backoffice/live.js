@@ -66,13 +66,16 @@ export function live() {
     });
     window.addEventListener("online", show);
     window.addEventListener("offline", show);
+    window.addEventListener("incomplete", show);
   }
   return current;
 }
 
 function stateNow() {
   if (navigator.onLine === false) return "offline";
-  return "polling" in document.documentElement.dataset ? "polling" : current.state;
+  const { dataset } = document.documentElement;
+  if ("polling" in dataset) return "polling";
+  return current.state === "live" && "incomplete" in dataset ? "incomplete" : current.state;
 }
 
 function paint(chip, state) {
@@ -84,6 +87,7 @@ function paint(chip, state) {
     polling: _("Updates every %(n)s s", { n: POLL_MS / 1000 }),
     offline: _("Offline"),
     stopped: _("Not live"),
+    incomplete: _("Incomplete"),
   };
   chip.hidden = false;
   chip.dataset.state = state;

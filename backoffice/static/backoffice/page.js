@@ -1,5 +1,6 @@
 /** Entry point of every page: binds the shared behaviour and loads the module of each feature on the page. */
 import { keepAgo } from "./ago.js";
+import { load } from "./loading.js";
 import { bindShortcuts } from "./shortcuts.js";
 import { bindPalette } from "./palette.js";
 import { bindForms, focusError } from "./posted_forms.js";
@@ -35,15 +36,10 @@ loadFeatures(document);
 document.addEventListener("replaced", ({ target }) => loadFeatures(target));
 
 function loadFeatures(root) {
-  for (const [selector, load] of features) {
+  for (const [selector, imported] of features) {
     const element = root.querySelector(selector);
-    if (element) load().then((feature) => feature.open(element), isMissing);
+    if (element) load(imported()).then((feature) => feature?.open(element));
   }
-}
-
-/** The network failed while the page loaded: the page works without that script. */
-function isMissing(error) {
-  console.warn(error.message);
 }
 
 /** Choosing in a filter submits the form; empty filters are left out of the URL. */

@@ -7,7 +7,7 @@ const SEQUENCE_MS = 1200;
 export function bindShortcuts(root) {
   const help = root.querySelector("[data-help-dialog]");
   const toggle = root.querySelector("[data-keys-toggle]");
-  let pendingSequence = null;
+  let startedAt = -Infinity; // when the first key of a sequence was pressed; not a timer, which a busy page delays
   if (toggle) {
     toggle.checked = shortcutsEnabled();
     toggle.addEventListener("change", () => write(STORED, toggle.checked ? "on" : "off"));
@@ -24,9 +24,8 @@ export function bindShortcuts(root) {
     if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || !shortcutsEnabled()) return;
     if (root.querySelector("dialog[open]")) return;
     const key = event.key;
-    if (pendingSequence) {
-      clearTimeout(pendingSequence);
-      pendingSequence = null;
+    if (event.timeStamp - startedAt < SEQUENCE_MS) {
+      startedAt = -Infinity;
       const link = root.querySelector(`[data-go="${CSS.escape(key)}"]`);
       if (link) {
         event.preventDefault();
@@ -35,7 +34,7 @@ export function bindShortcuts(root) {
       return;
     }
     if (key === "g") {
-      pendingSequence = setTimeout(() => (pendingSequence = null), SEQUENCE_MS);
+      startedAt = event.timeStamp;
       return;
     }
     const action = actions(root, help)[key];

@@ -1,5 +1,6 @@
 import { DebouncedSet } from "../backoffice/debounced_set.js";
 import { fetchDocument, live } from "../backoffice/live.js";
+import { load } from "../backoffice/loading.js";
 import { updatesIn } from "./updates.js";
 
 const DASHBOARD = "dashboard";
@@ -66,8 +67,9 @@ export class LivePart {
 
   async #redraw(figure, fresh) {
     const { source } = fresh;
-    const { chartOf } = await import("./chart.js");
-    chartOf(figure).take(fresh);
+    const charts = await load(import("./chart.js"));
+    if (!charts) return;
+    charts.chartOf(figure).take(fresh);
     figure.source = source;
   }
 }

@@ -232,8 +232,9 @@ def test_doctor_reports_wrong_numbers_until_they_are_rebuilt(history: tuple) -> 
 
 
 @pytest.mark.parametrize("name", ["users", "forms", "submissions", "counters"])
-def test_no_swap_happens_inside_the_snapshot_of_a_comparison(name: str) -> None:
+def test_no_swap_happens_inside_the_snapshot_of_a_comparison(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a swap the names refer to new tables, whose rows the snapshot does not see: every number would differ."""
+    monkeypatch.setattr(builder, "REFRESH_TIMEOUT", "200ms")
     counting.receive(factories.form())
     counting.follow()
     with transaction.atomic():

@@ -37,6 +37,7 @@ def test_no_difference_is_found_while_tables_are_swapped() -> None:
             dice = random.Random(seed)
             while not stop.is_set():
                 work(dice)
+                stop.wait(0.02)  # without a pause the three leave no time to the rebuilds that they meet
 
         return factories.Thread(loop)
 

@@ -1,0 +1,79 @@
+"""A page that a script or a style sheet is missing from says so, and loads again when the server answers."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.test_admin import command, live_now, new_user, record
+
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+
+USERS = "/admin/backoffice/user/"
+NOTICE = "[data-incomplete-notice]"
+
+
+def lose(page: Any, part: str, *, times: int | None = None) -> None:
+    """The network fails for this part of the page."""
+    page.route(re.compile(rf"/{part}$"), lambda route: route.abort(), times=times)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "backoffice/list.js",  # imported when the page needs it
+        "backoffice/toasts.js",  # imported by the entry point
+        "backoffice/page.js",
+        "metrics/bell.js",
+        "jsi18n/",
+        "backoffice/app.css",
+        "backoffice/lists.css",  # imported by that
+    ],
+)
+def test_page_without_a_part_loads_again_and_is_live(manager: Any, agent: Any, part: str) -> None:
+    key = new_user(manager, first_name="Before")
+    lose(agent, part, times=1)
+    navigations = itertools.count(1)
+    with agent.expect_request(lambda request: request.is_navigation_request() and next(navigations) == 2):
+        agent.goto(USERS)
+    live_now(agent)
+    expect(agent.locator(NOTICE)).to_be_hidden()
+    command(manager, "user.update", key, {"first_name": "After"})
+    expect(agent.locator(f'tr[data-id="{key}"] .name')).to_contain_text("After")
+
+
+def test_page_with_typed_text_stays_and_says_that_it_is_incomplete(manager: Any, agent: Any) -> None:
+    key = new_user(manager, first_name="Before")
+    agent.route(re.compile("/backoffice/record.js$"), lambda route: route.abort() if typing else route.continue_())
+    typing = True
+    record(agent, key)
+    agent.fill("[name=first_name]", "Typed")
+    expect(agent.locator(f"{NOTICE} [data-incomplete-left]")).to_be_visible()
+    expect(agent.locator("[data-live]")).to_have_attribute("data-state", "incomplete")
+    expect(agent.locator("[name=first_name]")).to_have_value("Typed")
+    typing = False
+    agent.fill("[name=first_name]", "Before")
+    expect(agent.locator(NOTICE)).to_be_hidden(timeout=60_000)
+    live_now(agent)
+    expect(agent.locator("[data-record][data-ready]")).to_be_visible()
+
+
+def test_page_that_stays_incomplete_is_not_loaded_forever(agent: Any) -> None:
+    agent.add_init_script(f"sessionStorage.setItem('incomplete:{USERS}', '[5, {int(time.time() * 1000)}]')")
+    lose(agent, "backoffice/list.js")
+    requested: list[str] = []
+    agent.on("request", lambda request: request.is_navigation_request() and requested.append(request.url))
+    agent.clock.install()
+    agent.goto(USERS)
+    expect(agent.locator(f"{NOTICE} [data-incomplete-left]")).to_be_visible()
+    agent.clock.run_for(200_000)
+    expect(agent.locator("[data-live]")).to_have_attribute("data-state", "incomplete")
+    assert len(requested) == 1
+    agent.unroute_all()
+    agent.locator(NOTICE).get_by_role("link").click()
+    expect(agent.locator(NOTICE)).to_be_hidden()

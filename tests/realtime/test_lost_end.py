@@ -111,7 +111,9 @@ def test_failover_with_lost_events_resets_exactly_those_who_saw_them(pair: tuple
             await server.until(lambda: freshness.LOCAL.trusted() and freshness.LOCAL.position >= new[-1])
             assert (await asyncio.to_thread(lambda: int(cache.LOCAL.get(figure).value))) == beyond - 1
 
-    with Server(heartbeat_ms=3_600_000, retry_min_ms=5, retry_max_ms=200) as server, Relay():
+    clients = WATCHERS + 5
+    limits = {"connections_per_person": clients, "connections_per_address": clients, "handshakes_per_minute": 6000.0}
+    with Server(heartbeat_ms=3_600_000, retry_min_ms=5, retry_max_ms=200, **limits) as server, Relay():
         run_scenario(scenario(server))
     servers.disconnect()
     counting.follow()

@@ -53,6 +53,8 @@ select concat_ws(' ', (select system_identifier from pg_control_system()),
        array(select h.epoch::text from events_epoch_history h order by h.ended_at desc limit 100)
   from events_epoch
 """
+# Before a server is refused: one that was promoted or recovered, and not used since, still has the epoch of its source.
+DRAW: Final = "select events_current_epoch()"
 # The schema is missing, older, or belongs to a role that may not read it.
 UNKNOWN: Final = (
     psycopg.errors.UndefinedTable,
@@ -180,7 +182,8 @@ def is_current(raw: Any) -> bool:
     KNOWN.look()
     if accepts(raw.events_history):
         return True
-    raw.events_history = read(raw)  # the server may have been promoted since
+    raw.execute(DRAW)
+    raw.events_history = read(raw)
     return accepts(raw.events_history)
 
 
@@ -235,7 +238,7 @@ class Connection(psycopg.Connection[Any]):
             opened = super().connect(conninfo, **_limited(given, hosts))
             current = is_current(opened)
             if not opened.autocommit:
-                opened.rollback()
+                opened.commit()
             if current:
                 return opened
             text = _reason(opened)
@@ -258,7 +261,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             opened.events_history = await read_async(opened)
             if accepts(opened.events_history):
                 await asyncio.to_thread(KNOWN.look)
-            if accepts(opened.events_history):
+            if await opened.is_current():
                 return opened
             text = _reason(opened)
             hosts = _others(hosts, opened)
@@ -274,8 +277,9 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
     async def is_current(self) -> bool:
         """Whether the server is not a former primary."""
-        if self.events_history is not None and KNOWN.accepts(self.events_history):
+        if accepts(self.events_history):
             return True
+        await self.execute(DRAW)
         self.events_history = await read_async(self)
         return accepts(self.events_history)
 

@@ -18,7 +18,7 @@ from devtools.postgres import Postgres
 from events import commands, freshness, head, store, valkey
 from metrics.caching import cache
 from metrics.counters import seed
-from realtime import frames
+from realtime import frames, hub, sockets
 from tests import factories
 from tests.events import servers
 from tests.events.interleaving import LONG
@@ -52,6 +52,18 @@ def shared_stamp(key: str) -> tuple[str, int]:
     return found[0].decode(), int(found[1])
 
 
+def socket_of(server: Server, follower: failover.Follower) -> sockets.Socket:
+    assert follower.live.welcome is not None
+    return server.hub.sockets[follower.live.welcome.connection_id]
+
+
+def note_the_end(of: hub.Hub, slow: sockets.Socket, pinged: sockets.Socket) -> None:
+    """One socket falls behind at a lost position without an event to send, another one is told that position."""
+    slow.recheck_pending = True  # it cannot catch up
+    of.catch_up.fall_behind(slow)
+    of.heartbeat.announce(pinged, pinged.now(), of.position, of.epoch)
+
+
 def test_failover_with_lost_events_resets_exactly_those_who_saw_them(pair: tuple[Postgres, Postgres]) -> None:
     primary, standby = pair
     appended = failover.Appended()
@@ -74,11 +86,12 @@ def test_failover_with_lost_events_resets_exactly_those_who_saw_them(pair: tuple
 
     async def scenario(server: Server) -> None:
         start = frames.Since(*await asyncio.to_thread(lambda: (head.epoch(), head.safe())))
-        topics = [("users", start)] * WATCHERS + [(kept.replace("-", ":", 1), start), ("forms", start), ("users", None)]
+        record = (kept.replace("-", ":", 1), start)
+        topics = [("users", start)] * WATCHERS + [record, record, ("forms", start), ("forms", start), ("users", None)]
         async with failover.following(server, session, topics) as found:
-            *saw, of_kept, of_forms, leaves = found
+            *saw, of_kept, slow, of_forms, pinged, leaves = found
             first = await asyncio.to_thread(appended.append, kept)
-            for one in (*saw, of_kept, leaves):
+            for one in (*saw, of_kept, slow, leaves):
                 await one.until(first)
             resumed = frames.Since(leaves.live.epoch or "", max(leaves.positions))
             await leaves.end()
@@ -87,6 +100,7 @@ def test_failover_with_lost_events_resets_exactly_those_who_saw_them(pair: tuple
             last = await asyncio.to_thread(lose)
             for one in saw:
                 await one.until(last)
+            await server.on_loop(note_the_end, server.hub, socket_of(server, slow), socket_of(server, pinged))
             await server.until(freshness.LOCAL.trusted)
             assert cache.LOCAL.known.position >= last
             beyond = await asyncio.to_thread(lambda: int(cache.LOCAL.get(figure).value))
@@ -94,24 +108,26 @@ def test_failover_with_lost_events_resets_exactly_those_who_saw_them(pair: tuple
 
             await asyncio.to_thread(fail_over)
             await server.until(lambda: server.hub.epoch != start.epoch)
+            await server.on_loop(socket_of(server, slow).recheck_finished)
             returning = [("users", resumed), ("users", frames.Since(start.epoch, last))]
             async with failover.following(server, session, returning) as later:
                 ours, theirs = later
                 new = [await asyncio.to_thread(appended.append, kept) for _ in range(LOST + 5)]
                 assert fork < new[0] <= last < new[-1], "positions of lost events are given again, in another epoch"
-                for one in (*saw, of_kept, ours, theirs):
+                for one in (*saw, of_kept, slow, ours, theirs):
                     await one.until(new[-1])
             assert [one.reset for one in saw] == [["users"]] * WATCHERS
-            assert (theirs.reset, of_kept.reset, of_forms.reset, ours.reset) == (["users"], [], [], [])
-            for one in (of_kept, ours):
+            assert (theirs.reset, pinged.reset) == (["users"], ["forms"])
+            assert [one.reset for one in (of_kept, slow, of_forms, ours)] == [[]] * 4
+            for one in (of_kept, slow, ours):
                 assert [position for position in one.positions if position > first] == new, "without a gap or a repeat"
             assert of_forms.live.epoch == server.hub.epoch
-            assert {one.live.connected for one in (*saw, of_kept, of_forms)} == {1}
+            assert {one.live.connected for one in (*saw, of_kept, slow, of_forms, pinged)} == {1}
 
             await server.until(lambda: freshness.LOCAL.trusted() and freshness.LOCAL.position >= new[-1])
             assert (await asyncio.to_thread(lambda: int(cache.LOCAL.get(figure).value))) == beyond - 1
 
-    clients = WATCHERS + 5
+    clients = WATCHERS + 7
     limits = {"connections_per_person": clients, "connections_per_address": clients, "handshakes_per_minute": 6000.0}
     with Server(heartbeat_ms=3_600_000, retry_min_ms=5, retry_max_ms=200, **limits) as server, Relay():
         run_scenario(scenario(server))

@@ -134,8 +134,11 @@ class Known:
     def _learn(self, history: History) -> None:
         before = self.history
         if before is not None and before.log == history.log:
+            if before.epoch in history.ended:
+                log.warning("the history %s of the log is continued as %s", before.epoch, history.epoch)
+            else:  # it was restored, or two standbys were promoted
+                log.error("the history %s of the log is replaced by %s, of another server", before.epoch, history.epoch)
             history = msgspec.structs.replace(history, ended=history.ended | before.ended | {before.epoch})
-            log.warning("the history %s of the log is continued as %s", before.epoch, history.epoch)
         self.history = history
         self._looked = NEVER  # the next look records it
 

@@ -136,7 +136,7 @@ def as_replica(former: Postgres, new: str) -> None:
     connections[replica.ALIAS].connect()
     try:
         assert replica.Standby(known).usable(1) is False
-        known.epoch = head.lineage().keys().__iter__().__next__()
+        known.epoch = next(iter(head.lineage()))
         assert replica.Standby(known).usable(1) is True, "for a reader of its own history it would do"
     finally:
         connections[replica.ALIAS].close()

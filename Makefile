@@ -55,7 +55,7 @@ load: $(VENV)/.dev ## the load test; LOAD=--quick is its short form
 
 LONG_TESTS := $(addprefix tests/events/test_, \
 		interleavings.py model.py crashes.py head.py conflicts.py search.py seals.py standby.py) \
-	tests/realtime/test_failover.py tests/browser/test_fault_matrix.py \
+	$(addprefix tests/realtime/test_, failover.py lost_end.py partition.py) tests/browser/test_fault_matrix.py \
 	$(addprefix tests/backoffice/, \
 		api/test_fuzz.py api/test_schemathesis.py api/test_json_everywhere.py imports/test_dialect.py imports/test_rows.py)
 

@@ -8,6 +8,7 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
 from events import errors
+from events.db import primary
 
 DATABASE = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError, errors.StoreUnavailable)
 
@@ -33,6 +34,8 @@ def _of_database(error: BaseException) -> str | None:
     if not isinstance(error, DATABASE):
         return None
     reason = _reason(error)
+    if primary.IS_FORMER in reason:
+        return f"database: {reason}."
     if "FATAL:" in reason:  # it is running, and refuses this login
         return f"database: {reason}. DATABASE_URL has the login and the name of the database."
     return f"database: {reason}. Is it running? `make run` starts one; DATABASE_URL names another."
@@ -43,7 +46,7 @@ def _reason(error: BaseException) -> str:
     from backoffice import health  # noqa: PLC0415 - slow to import, and not needed by most commands
 
     try:
-        psycopg.connect(**health.parameters()).close()
+        health.connect().close()
     except psycopg.Error as found:
         return _line(found)
     return _line(error)

@@ -26,6 +26,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from events import valkey as valkey_clients
+from events.db import primary, session
 from events.subscriptions import parked
 from realtime import local_hub
 from realtime import views as realtime_views
@@ -35,6 +36,7 @@ DATABASE_SECONDS = 2  # also the shortest connection timeout that libpq observes
 CONNECTION: tuple[str, ...] = (
     *("host", "port", "user", "password", "dbname", "service", "target_session_attrs"),
     *("sslmode", "sslrootcert", "sslcert", "sslkey"),
+    *session.TCP,
 )
 APPLIED = "SELECT app, name FROM django_migrations"
 # PostgreSQL answers a new connection, but has none left (for this role).
@@ -147,7 +149,7 @@ def _connected() -> Iterator[psycopg.Connection[Any]]:
     Raises the error of the first where the second cannot be had either.
     """
     try:
-        opened = psycopg.connect(**parameters(), autocommit=True)
+        opened = connect(autocommit=True)
     except psycopg.OperationalError as error:
         pool: psycopg_pool.ConnectionPool[Any] | None = connections[DEFAULT_DB_ALIAS].pool  # type: ignore[attr-defined]
         if pool is None:
@@ -200,6 +202,11 @@ def valkey() -> str:
 def wanted_migrations() -> frozenset[tuple[str, str]]:
     """Returns the last migration of each app in this version of the code, read from the files once."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
+
+
+def connect(**options: Any) -> psycopg.Connection[Any]:
+    """Returns a connection to the primary for a probe, with short timeouts. Raises `psycopg.Error`."""
+    return primary.Connection.connect(**parameters(), **options)
 
 
 def parameters(alias: str = DEFAULT_DB_ALIAS) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import __version__, environment, logging_settings, scheduled_tasks
 from backoffice.environment import read, stop
 from events import valkey_urls
-from events.db import session
+from events.db import primary, session
 from events.privacy import master_keys
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -93,6 +93,7 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
         "application_name": os.environ.get("SERVICE_NAME", "backoffice"),
         "connect_timeout": 5,
+        **session.TCP,
         # Poolers drop these options: `grant_application` sets them for the role too, and `doctor` checks them.
         "options": session.OPTIONS,
     }
@@ -101,7 +102,7 @@ DATABASE_POOL = read("DATABASE_POOL", environment.whole(1, 1000), 10)
 # A command has one thread, and without a pool a wrong password ends it at once, with the reason.
 IS_COMMAND = Path(sys.argv[0]).name == "manage.py" and sys.argv[1:2] not in (["run_subscriptions"], ["runserver"])
 if DATABASE_URL and not IS_COMMAND:  # without an address, a pool would keep retrying too
-    pool = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10}
+    pool = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10, "connection_class": primary.Connection}
     DATABASES["default"]["OPTIONS"]["pool"] = pool
 # A standby that serves readers whose position it has reached.
 DATABASE_READ_URL = read("DATABASE_READ_URL", environment.postgres_address, "")
@@ -152,6 +153,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = broker_options | {
     "global_keyprefix": f"{REDIS_PREFIX}:celery:",
     "visibility_timeout": 13 * 3600,
     "socket_connect_timeout": 5,
+    # Without it, a request that sends a task would wait for ever on a connection that was cut without a word.
+    "socket_timeout": 5,
+    "health_check_interval": 10,
     # A page, or a transaction that sends scheduled tasks, waits for less than a second while the queue is away; by
     # default for six. A worker has its own way to connect again.
     "max_retries": 2,

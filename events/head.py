@@ -29,7 +29,7 @@ from datetime import datetime
 import msgspec
 
 from events import store
-from events.db import replica
+from events.db import primary, replica
 
 LAST_SQL = "select coalesce(pg_sequence_last_value('events_position_seq'), 0)"
 
@@ -38,6 +38,10 @@ HEAD_SQL = "select o_last, o_safe from events_head()"
 
 # Without locks and on every server; events/sql/known_head.function.sql.
 KNOWN_SQL = "select events_known_head()"
+
+# With the epoch of the same server: a caller may have a connection to another one than it knows of.
+STAMP_SQL = "select (select epoch::text from events_epoch), o_safe from events_head()"
+KNOWN_STAMP_SQL = "select (select epoch::text from events_epoch), events_known_head()"
 
 EPOCH_SQL = "select events_current_epoch()::text"
 
@@ -119,6 +123,13 @@ def safe() -> int:
     return value
 
 
+def stamp() -> tuple[str, int]:
+    """The epoch and the head of the server that this thread's next statements read; see `safe`."""
+    found = store.query(KNOWN_STAMP_SQL if replica.alias() == replica.ALIAS else STAMP_SQL)
+    epoch, position = found[0]
+    return epoch, position
+
+
 NEWEST_SQL = "select position from events_event order by position desc limit 1"
 
 
@@ -135,6 +146,7 @@ def epoch() -> str:
     recovery (`events/sql/current_epoch.function.sql`).
     """
     value: str = store.query(EPOCH_SQL)[0][0]
+    primary.note(value)
     return value
 
 

@@ -19,6 +19,7 @@ import redis
 from django.conf import settings
 
 from events import store, valkey
+from events.db import primary
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,10 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 def observe(position: int) -> str:
     """Compare the log with the witness, then make it a witness of `position`; returns the epoch.
 
-    Called by the active relay about once a second. Where the log lacks what was published, it gets a new epoch.
+    Called by the active relay about once a second. Where the log lacks what was published, it gets a new epoch. Raises
+    `NotPrimary` for the log of a former primary, which is no witness.
     """
+    primary.require_current()
     epoch, now = "", None
     known: list[Seen | None] = [*recorded()]
     for seen in known or [None]:
@@ -66,6 +69,7 @@ def observe(position: int) -> str:
                 *(epoch, last, seen.event_id, seen.position),
             )
             epoch = store.query(REWOUND, (epoch,))[0][0]
+    primary.note(epoch)
     if now is not None:
         _record(Seen(epoch=epoch, position=position, event_id=now))
     return epoch

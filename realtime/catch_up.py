@@ -136,6 +136,7 @@ class CatchUp:
             return
         names = sorted(behind.names)
         position = self._follower.position
+        socket.announced = max(socket.announced, position)
         socket.send_frame(
             frames.Subscribed(
                 id=behind.request, topics=names, denied=behind.denied, position=position, epoch=self._follower.epoch
@@ -148,10 +149,16 @@ class CatchUp:
 
     # -- resets ------------------------------------------------------------------------------------------------------
 
-    def give_up_beyond(self, socket: sockets.Socket, position: int) -> None:
-        """Reset the names whose catch-up starts beyond a position: the history lacks what their client has read."""
+    def give_up_beyond(self, socket: sockets.Socket, position: int, seen: set[str] | frozenset[str]) -> None:
+        """Reset names whose catch-up is beyond a position, because the history lacks what their client has read.
+
+        Names that fell behind without an event of `seen`, the topics of lost events, go back to that position.
+        """
         for behind in [one for one in socket.behind if one.position > position]:
-            self._give_up(socket, behind, "epoch")
+            if behind.request is None and not behind.names & seen:
+                behind.position = position
+            else:
+                self._give_up(socket, behind, "epoch")
 
     def _give_up(self, socket: sockets.Socket, behind: sockets.Behind, reason: str) -> None:
         """Reset the names of a `Behind` record instead of replaying; its request is still answered."""

@@ -4,7 +4,7 @@ Invariant: everything at or below `position` has been handled, in order, and the
 `position`]. Only `apply` moves `position`, within one loop turn per call, from any source that covers the log without a
 gap from `position` on: a contiguous batch of the relay, or a page of the store up to its safe head. Sources may
 overlap, repeat or race; events not above `position` are dropped. A batch that is not contiguous only wakes the reader
-of the store.
+of the store. Where the log has lost its end, as after a failover, `position` goes back to where both histories part.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ STORE_PAUSE: Final = 5.0
 class Follower:
     """Follows the log. For each event it calls `before` and then `deliver`, within one turn of the event loop.
 
-    `on_continue` is called when the history has a new name and this process has followed nothing that it lacks, with
-    the last position that is shared. `on_rewind` is called with a reason when the log lacks what was followed.
+    `on_continue` is called when the history has a new name, with the last position that is shared, and the topics of
+    the events that were delivered beyond it; None: they are not known. `on_rewind` is called with a reason when it is
+    not known, or too far back, what the log still has of what was followed.
     `relay_reachable` returns whether messages of the relay can arrive at all.
     """
 
@@ -49,7 +50,7 @@ class Follower:
         *,
         before: Callable[[types.RecordedEvent], None],
         deliver: Callable[[encoding.EncodedEvent], None],
-        on_continue: Callable[[int], None],
+        on_continue: Callable[[int, frozenset[str] | None], None],
         on_rewind: Callable[[str], None],
         relay_reachable: Callable[[], bool],
     ) -> None:
@@ -69,6 +70,7 @@ class Follower:
         self._loop = asyncio.get_running_loop()
         self._fill_requested = asyncio.Event()
         self._announced = 0  # the highest position announced by a batch or beacon
+        self._doubtful = False  # a message of another history has arrived since the last read of the store
         self._fills = 0  # completed reads of the store
         self._last_assigned = 0  # the highest position the log had assigned at the last read
         self._beacon = (0, freshness.NEVER)  # the head of the last beacon, and when it was received
@@ -80,6 +82,7 @@ class Follower:
         """Apply a batch that is contiguous with `position`; read the store for any other."""
         self.relay_at = self._loop.time()
         if batch.epoch != self.epoch or not self.ready.is_set():
+            self._doubtful = True
             self.request_fill()
         elif batch.last <= self.position:
             return
@@ -94,6 +97,7 @@ class Follower:
         """Read the store when the log reaches further than `position`, and no batch arrives within the grace period."""
         self.relay_at = self._loop.time()
         if beacon.epoch != self.epoch:
+            self._doubtful = True
             self.request_fill()
             return
         self._beacon = (beacon.head, time.monotonic())
@@ -199,14 +203,15 @@ class Follower:
         """Read the log up to its safe head."""
         before = self.position  # a batch may move it during the query
         begun = time.monotonic()
-        head = await self._log.head()
+        doubtful, self._doubtful = self._doubtful, False
+        head = await self._log.head(doubtful=doubtful)
         if head.epoch != self.epoch:
             self.lineage = await self._log.lineage()
         self._last_assigned = head.last
         if not self.ready.is_set():
             self._start_at(head)
-        elif head.epoch != self.epoch and self.position <= min(self.lineage.get(self.epoch, -1), head.last):
-            self._continue_as(head)
+        elif head.epoch != self.epoch and head.safe - self._shared(head) <= self._limits.catch_up_events:
+            self._continue_as(head, self._shared(head))
         elif head.epoch != self.epoch or head.last < before:
             self._restart_at(head)
         while self.position < head.safe:
@@ -238,13 +243,31 @@ class Follower:
         if self.ready.is_set():
             self._on_rewind("too_old")
 
-    def _continue_as(self, head: log_reader.Head) -> None:
-        """Switch to another name of the history, of which everything that was followed is part: nobody reloads."""
-        shared = self.lineage[self.epoch]
-        logger.warning("the history %s continues as %s, from position %d", self.epoch, head.epoch, shared)
+    def _shared(self, head: log_reader.Head) -> float:
+        """The last position that the history followed here shares with the log, at most `position`."""
+        if self.epoch not in self.lineage:
+            return float("-inf")
+        return min(self.lineage[self.epoch], head.last, self.position)
+
+    def _continue_as(self, head: log_reader.Head, upto: float) -> None:
+        """Switch to another name of the history, from `upto` on: only those reload who have seen what it lacks."""
+        shared, limit = int(upto), self.lineage[self.epoch]
+        logger.warning("the history %s continues as %s, from position %d", self.epoch, head.epoch, limit)
+        lost: frozenset[str] | None = frozenset()
+        if self.position > shared:
+            logger.error("the log has lost its end: %d was followed, and it shares %d", self.position, shared)
+            lost = self._topics_beyond(shared)
+            self.position, self._followed_from = shared, head.last
+            self.ring.restart(shared)
         self.epoch, self._announced, self._beacon = head.epoch, self.position, (0, freshness.NEVER)
         freshness.LOCAL.restart(self.epoch, self.position)
-        self._on_continue(shared)
+        self._on_continue(limit, lost)
+
+    def _topics_beyond(self, position: int) -> frozenset[str] | None:
+        """The topics of the events above a position; None where the ring does not have them all."""
+        if self.ring.floor > position:
+            return None
+        return frozenset(name for event in self.ring.after(position) for name, _topic in event.names)
 
     def shares(self, epoch: str, position: int) -> bool:
         """Whether a client at that position of that history has read nothing that this history lacks."""

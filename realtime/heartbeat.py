@@ -45,4 +45,6 @@ class Heartbeat:
         """Send a ping under the last number: also before the last one is answered."""
         socket.pinged_at = now
         complete = min((behind.position for behind in socket.behind), default=position)
-        socket.send_frame(frames.Ping(n=socket.ping_number, position=min(complete, position), epoch=epoch))
+        position = min(complete, position)
+        socket.announced = max(socket.announced, position)
+        socket.send_frame(frames.Ping(n=socket.ping_number, position=position, epoch=epoch))

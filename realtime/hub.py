@@ -300,10 +300,16 @@ class Hub:
             return "presence_limit"
         return None
 
-    def _continue_all(self, shared: int) -> None:
-        """The history has a new name; every client up to `shared` continues in it."""
+    def _continue_all(self, shared: int, lost: frozenset[str] | None) -> None:
+        """The history has a new name; every client up to `shared` continues in it, and those reset that are beyond.
+
+        `lost` are the topics of the events beyond it that were delivered here, None where that may be any topic.
+        """
         for socket in list(self.sockets.values()):
-            self.catch_up.give_up_beyond(socket, shared)
+            seen = set(socket.grants) if lost is None or socket.announced > shared else lost & socket.grants.keys()
+            self.catch_up.give_up_beyond(socket, shared, seen)
+            self.catch_up.reset(socket, socket.live & seen, "epoch")
+            socket.announced = 0
             self.heartbeat.announce(socket, self._loop.time(), self.position, self.epoch)
 
     def _reset_all(self, reason: str) -> None:

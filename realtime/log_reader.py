@@ -6,6 +6,7 @@ the driver or the pool is raised as `Unavailable`, so callers handle one excepti
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -15,7 +16,7 @@ from django.db import connections
 from psycopg import rows
 
 from events import decoding, head, store, types
-from events.db import driver_errors
+from events.db import driver_errors, primary, session
 from events.privacy import subject_keys
 
 # Catching up uses up to four (`catch_up_readers`); the follower and the handshakes must not wait for it.
@@ -23,7 +24,7 @@ POOL: Final = 6
 TIMEOUT: Final = 5.0
 
 T = TypeVar("T")
-Connection: TypeAlias = psycopg.AsyncConnection[Any]
+Connection: TypeAlias = primary.AsyncConnection
 
 NO_CONNECTION: Final = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, psycopg_pool.PoolClosed)
 FAILURES: Final = (psycopg.Error, OSError)
@@ -58,6 +59,7 @@ class LogReader:
     async def open(self) -> None:
         pool: psycopg_pool.AsyncConnectionPool[Connection] = psycopg_pool.AsyncConnectionPool(
             kwargs=_connection_parameters(),
+            connection_class=primary.AsyncConnection,
             min_size=1,
             max_size=POOL,
             timeout=TIMEOUT,
@@ -74,11 +76,17 @@ class LogReader:
             await self._pool.close()
             self._pool = None
 
-    async def head(self) -> Head:
-        """The head of the log. No event at or below `safe` can still appear."""
+    async def head(self, *, doubtful: bool = False) -> Head:
+        """The head of the log. No event at or below `safe` can still appear.
+
+        `doubtful`: another history was announced, so read first whether this server is a former primary.
+        """
+        if doubtful:
+            await asyncio.to_thread(primary.KNOWN.look)
 
         async def read(connection: Connection) -> Head:
             (epoch,) = await _one(connection, head.EPOCH_SQL)
+            await connection.note(str(epoch))
             last, safe = await _one(connection, head.HEAD_SQL)
             return Head(str(epoch), last, safe)
 
@@ -128,8 +136,12 @@ class LogReader:
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         if self._pool is None:
             raise Unavailable("the pool is closed")
-        async with self._pool.connection(timeout=TIMEOUT) as connection:
-            return await work(connection)
+        for _ in range(POOL):
+            async with self._pool.connection(timeout=TIMEOUT) as connection:
+                if await connection.is_current():
+                    return await work(connection)
+                await connection.close()  # the pool replaces it
+        raise Unavailable("every connection is to a former primary")
 
 
 async def _one(connection: Connection, sql: Any) -> Sequence[Any]:
@@ -140,8 +152,7 @@ async def _one(connection: Connection, sql: Any) -> Sequence[Any]:
 
 def _connection_parameters() -> dict[str, Any]:
     """Django's database settings as libpq parameters, with autocommit and TCP keepalives."""
-    # connect_timeout is libpq's; keepalives end a half-open connection within about 15 s
-    ours = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
+    ours = {"connect_timeout": 5, **session.TCP}
     given = connections["default"].get_connection_params()
     for key in ("pool", "cursor_factory", "context", "server_side_binding", "isolation_level", "assume_role"):
         given.pop(key, None)

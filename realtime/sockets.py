@@ -79,6 +79,7 @@ class Socket:
         "_waiter",
         "_write",
         "address",
+        "announced",
         "behind",
         "catch_up_task",
         "close_code",
@@ -130,6 +131,7 @@ class Socket:
         self.recheck_task: asyncio.Task[None] | None = None
         # frames in transit
         self.sent = 0  # position of the last event frame sent
+        self.announced = 0  # the highest position up to which a frame has named topics complete
         self.unacked: deque[ready_frames.EncodedFrame] = deque()
         self.unacked_bytes = 0
         self.stalled_since: float | None = None

@@ -152,7 +152,7 @@ async def start_hub() -> Any:
         async def lineage(self) -> dict[str, int]:
             return {}
 
-        async def head(self) -> log_reader.Head:
+        async def head(self, *, doubtful: bool = False) -> log_reader.Head:
             return log_reader.Head("load", own.position, own.position)
 
     own = hubs.Hub(reader=StaticLog())

@@ -34,7 +34,7 @@ MAX_LAG: Final = 3.0  # seconds
 NOTE_EVERY: Final = 0.25
 PAUSE_AFTER_FAILURE: Final = 5.0
 
-HEAD: Final = "select events_known_head()"
+HEAD: Final = "select epoch::text, events_known_head() from events_epoch"
 
 # Classes of errors that are the standby's: connection, recovery conflict, writing, resources, its end. Not 57014, the
 # time limit of a statement.
@@ -139,7 +139,11 @@ class Standby:
         self._lock = threading.Lock()
 
     def usable(self, position: int) -> bool:
-        """Whether the log is complete on the standby up to `position`, and up to what was followed lately."""
+        """Whether the log is complete on the standby up to `position`, and up to what was followed lately.
+
+        A standby of a former primary, or one that has not received the epoch of its new one yet, has another epoch: its
+        positions may be those of lost events.
+        """
         now = time.monotonic()
         if now < self._silent_until or not self._known.trusted(now):
             return False
@@ -147,11 +151,11 @@ class Standby:
         try:
             with connections[ALIAS].cursor() as cursor:
                 cursor.execute(HEAD)
-                reached: int = cursor.fetchone()[0]
+                epoch, reached = cursor.fetchone()
         except (psycopg.Error, DatabaseError) as error:
             self.note_failure(error)
             return False
-        return reached >= lowest
+        return bool(epoch == self._known.epoch and reached >= lowest)
 
     def _lately(self, now: float) -> int:
         """The position that this process had followed at most `MAX_LAG` seconds ago, or now."""

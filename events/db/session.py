@@ -15,4 +15,8 @@ SETTINGS: Final = {
     "lock_timeout": "15s",
     "plan_cache_mode": "force_generic_plan",
 }
+# A host that vanishes, or a link that is cut, sends no reset. Without limits a thread that waits for an answer would
+# wait for a quarter of an hour, or for ever; with these, libpq reports the loss within ten seconds.
+TCP: Final = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 8000}
+
 OPTIONS: Final = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())

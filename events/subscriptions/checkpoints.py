@@ -19,6 +19,7 @@ import msgspec
 from django.db import transaction
 
 from events import context, errors, head, store, types
+from events.db import primary
 from events.types import RecordedEvent
 
 Handler: TypeAlias = Callable[[Sequence[RecordedEvent]], None]
@@ -183,7 +184,9 @@ def acquire(
     """Take or renew the lease; None while another runner holds it. Times are the database's.
 
     Raises `HistoryRewound` when the checkpoint was ahead of the log at the last change of epoch; `rewind` resolves it.
+    Raises `NotPrimary` where the connection, which a runner keeps as long as it can, is to a former primary.
     """
+    primary.require_current()
     ensure(subscription)
     name, now = subscription.checkpoints[partition], head.epoch()
     found = store.query(ACQUIRE, {"name": name, "owner": owner, "seconds": seconds})

@@ -283,8 +283,9 @@ class Cache:
 
     def _load(self, task: Task, *, stamped: bool = True) -> Entry:
         """Step 4: the safe head and the checkpoints first, each in a snapshot of its own; then the query."""
-        begun, at, epoch = time.monotonic(), time.time(), self.known.epoch
-        asof = min([head.safe(), *(progress.position(name) for name in task.fed_by)]) if stamped else 0
+        begun, at = time.monotonic(), time.time()
+        epoch, safe = head.stamp() if stamped else (self.known.epoch, 0)  # the server's, which may be another one
+        asof = min([safe, *(progress.position(name) for name in task.fed_by)]) if stamped else 0
         until = min(begun + task.seconds, begun + task.until())
         value = task.load()
         task.stats.loads += 1

@@ -112,7 +112,7 @@ def finding(name: str) -> Callable[[], Finding]:
 
     def probe() -> Finding:
         try:
-            with psycopg.connect(**health.parameters()) as connection:
+            with health.connect() as connection:
                 state = CHECKS[name](lambda statement: connection.execute(statement).fetchall())
         except psycopg.Error:
             return Finding(name, "note", "unknown: the database does not answer")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -15,7 +16,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from devtools import services
+from devtools import processes, services
 from devtools.postgres import (
     DATABASE,
     SUPERUSER,
@@ -25,9 +26,14 @@ from devtools.postgres import (
     postgres_program,
     version_of,
 )
+from events import head, valkey, witness
+from events.db import primary
 from tests import live
 
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
+
+# With these, `pg_rewind` can make a former primary a standby.
+REWINDABLE = {"wal_log_hints": "on", "full_page_writes": "on"}
 
 
 def other_programs() -> Path | None:
@@ -102,19 +108,74 @@ def run(*command: object) -> None:
 
 
 @contextlib.contextmanager
-def used(*servers: Postgres, database: str = DATABASE) -> Iterator[None]:
-    """Within this context all database access of this process uses that server; of several, the primary."""
+def used(*servers: Postgres, database: str = DATABASE, host: str = "", **given: Any) -> Iterator[None]:
+    """Within this context all database access of this process uses that server; of several, the primary.
+
+    `host` instead of its socket; `given` are more parameters of each connection.
+    """
     settings = connection.settings_dict
     kept = {name: settings[name] for name in ("NAME", "HOST", "USER", "PORT", "PASSWORD", "OPTIONS")}
-    hosts = ",".join(host_of(postgres) for postgres in servers)
-    options = settings["OPTIONS"] | ({"target_session_attrs": "read-write"} if len(servers) > 1 else {})
+    hosts = host or ",".join(host_of(postgres) for postgres in servers)
+    options = settings["OPTIONS"] | given | ({"target_session_attrs": "read-write"} if len(servers) > 1 else {})
     disconnect()
-    settings.update(NAME=database, HOST=hosts, USER=SUPERUSER, PORT="", PASSWORD="", OPTIONS=options)
+    with forgotten():
+        settings.update(NAME=database, HOST=hosts, USER=SUPERUSER, PORT="", PASSWORD="", OPTIONS=options)
+        try:
+            yield
+        finally:
+            disconnect()  # first: a pool connects in threads of its own
+            settings.update(kept)
+
+
+@contextlib.contextmanager
+def forgotten() -> Iterator[None]:
+    """Forget at the end what was noted about a log outside of its database: a copy has the log of its original."""
+    before, primary.KNOWN = primary.KNOWN, primary.Known()
     try:
         yield
     finally:
-        disconnect()
-        settings.update(kept)
+        known, primary.KNOWN = primary.KNOWN.history, before
+        notes = {witness.key(): witness.file()}
+        if known is not None:
+            notes[primary.key(known.log)] = primary.file(known.log)
+        valkey.client("bus").delete(*notes)
+        for file in notes.values():
+            file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[tuple[Postgres, Postgres]]:
+    """A primary and its asynchronous standby; this process uses whichever of the two accepts events."""
+    with (
+        copy("primary", **REWINDABLE) as primary_server,
+        copy("standby", primary_server.url(), standby=True, **REWINDABLE) as standby,
+        used(primary_server, standby, database=connection.settings_dict["NAME"]),
+    ):
+        yield primary_server, standby
+
+
+def stop_replication(source_server: Postgres, standby: Postgres) -> int:
+    """Let the standby receive everything and know that it has, and then nothing more; returns the head."""
+    last = head.safe()
+    assert processes.wait_until(lambda: head.known() >= last, 30)
+    connection.close()
+    with (
+        psycopg.connect(source_server.url(), autocommit=True) as source,
+        psycopg.connect(standby.url(), autocommit=True) as copy,
+    ):
+        (end,) = source.execute("select pg_current_wal_insert_lsn()").fetchone() or ("",)
+        reached = "select pg_last_wal_replay_lsn() >= %s"
+        assert processes.wait_until(lambda: copy.execute(reached, (end,)).fetchone() == (True,), 30)
+        copy.execute("alter system set primary_conninfo = ''")
+        copy.execute("select pg_reload_conf()")
+        receiving = "select count(*) from pg_stat_wal_receiver"
+        assert processes.wait_until(lambda: copy.execute(receiving).fetchone() == (0,), 30)
+    return last
+
+
+def promote(standby: Postgres) -> None:
+    with psycopg.connect(standby.url(), autocommit=True) as administrator:
+        administrator.execute("select pg_promote()")
 
 
 def host_of(postgres: Postgres) -> str:

@@ -21,7 +21,7 @@ from backoffice import health
 from events import snapshots, witness
 from events import valkey as valkey_clients
 from events.archive import reader as archives
-from events.db import replica
+from events.db import primary, replica
 from events.db import session as sessions
 from events.errors import EventsError
 from events.privacy import erasure, key_witness, master_keys
@@ -82,7 +82,7 @@ class Command(BaseCommand):
 def postgres() -> Finding:
     """Checks that PostgreSQL is reachable, new enough and durable."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             number = connection.info.server_version
             fsync = connection.execute("SELECT current_setting('fsync')").fetchone()
     except psycopg.Error as error:
@@ -104,7 +104,7 @@ def migrations() -> Finding:
 def erasures() -> Finding:
     """Checks that no erasure is overdue. Purges are retried each minute, so an old one fails repeatedly."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             row = connection.execute(erasure.STATUS).fetchone()
     except psycopg.Error:
         return Finding("erasures", "note", "unknown: the database does not answer")
@@ -120,7 +120,7 @@ def erasures() -> Finding:
 def keys() -> Finding:
     """Checks that each master key decrypts the data encrypted under its id."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             found = key_witness.statuses(lambda statement: connection.execute(statement).fetchall())
     except psycopg.Error:
         return Finding("keys", "note", "unknown: the database does not answer")
@@ -143,7 +143,7 @@ def keys() -> Finding:
 def history() -> Finding:
     """Checks that the log contains every event that was published."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             lost = witness.doubt(lambda sql, values: connection.execute(sql, values).fetchall())
             row = connection.execute(REWOUND).fetchone()
     except psycopg.Error:
@@ -172,6 +172,15 @@ def archive_files() -> Finding:
     return Finding("archives", "ok", f"{len(found)} files, in {settings.ARCHIVE_DIR}" if found else "none")
 
 
+def servers() -> Finding:
+    """Checks that no server of DATABASE_URL that accepts writes is a former primary."""
+    found = primary.accepting(health.parameters())
+    if former := [name for name, is_former in found.items() if is_former]:
+        text = f"{', '.join(former)} accepts writes, but another server has continued its history"
+        return Finding("servers", "wrong", f"{text}: stop it; see docs/several-hosts.md, The primary is lost")
+    return Finding("servers", "ok" if found else "note", f"{', '.join(found) or 'none'} accepts writes")
+
+
 def standby() -> Finding:
     """Checks that the standby of DATABASE_READ_URL answers, and reports the position that it has reached."""
     if not replica.configured():
@@ -191,7 +200,7 @@ def standby() -> Finding:
 def plain_snapshots() -> Finding:
     """Checks that no snapshot is plain. `migrate`, a nightly task and each erasure encrypt plain ones."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             row = connection.execute(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)).fetchone()
     except psycopg.Error:
         return Finding("snapshots", "note", "unknown: the database does not answer")
@@ -205,7 +214,7 @@ def plain_snapshots() -> Finding:
 def postgres_log() -> Finding:
     """Checks that PostgreSQL does not quote values sent by users when it logs an error."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             row = connection.execute(LOGGED).fetchone()
     except psycopg.Error:
         return Finding("server log", "note", "unknown: the database does not answer")
@@ -219,7 +228,7 @@ def postgres_log() -> Finding:
 def indexes() -> Finding:
     """Checks that every declared index exists and is valid, under the collation it was built with."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             found = index_checks.faults(connection)
     except psycopg.Error:
         return Finding("indexes", "note", "unknown: the database does not answer")
@@ -233,7 +242,7 @@ def indexes() -> Finding:
 def events() -> Finding:
     """Checks that no event is parked because this release cannot read it."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             found = connection.execute(UNREADABLE).fetchall()
     except psycopg.Error:
         return Finding("events", "note", "unknown: the database does not answer")
@@ -247,7 +256,7 @@ def events() -> Finding:
 def counters() -> Finding:
     """Checks that the last comparisons of the counters with the read tables found no difference."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             row = connection.execute(reconcile.LATEST).fetchone()
     except psycopg.Error:
         return Finding("counters", "note", "unknown: the database does not answer")
@@ -277,7 +286,7 @@ def _compared(
 def views() -> Finding:
     """Checks that the materialized views are refreshed; names a session that prevents it."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
 
             def run(statement: str) -> Sequence[Sequence[Any]]:
                 return connection.execute(statement).fetchall()
@@ -347,7 +356,7 @@ def valkey() -> Finding:
 def sessions_seen() -> Finding:
     """Checks that the application may see the sessions of others, which the metrics count."""
     try:
-        with psycopg.connect(**health.parameters()) as connection:
+        with health.connect() as connection:
             (sees_all,) = connection.execute(SEES_ALL).fetchall()[0]
     except psycopg.Error:
         return Finding("sessions", "note", "unknown: the database does not answer")
@@ -380,6 +389,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     events,
     history,
     archive_files,
+    servers,
     standby,
     counters,
     session,

@@ -131,6 +131,18 @@ def test_other_history_refuses_values_of_the_old_one() -> None:
     assert load.calls == 2
 
 
+def test_value_of_a_server_with_another_history_is_used_once_and_not_kept() -> None:
+    """Its position would be taken for one of the history that this process follows, which may not have reached it."""
+    one, two, load = Process(), Process(), Loader()
+    for process in (one, two):
+        process.known.restart("that of another primary", 0)
+        process.known.confirm(1e18)
+    asked = task(load, "user")
+    for process in (one, two, one):
+        process.cache.get(asked)
+    assert (load.calls, asked.stats.shared, len(one.memory)) == (3, 0, 0)
+
+
 # -- transactions -----------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,111 @@
+"""Which of two servers is the former primary, and what happens to connections to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import OperationalError, connection
+
+from backoffice import health
+from events import errors, head, store
+from events.db import primary
+from events.subscriptions import checkpoints
+from tests.events import effects, servers
+
+FIRST = primary.History(log="log", epoch="first", started_at=1.0)
+SECOND = primary.History(log="log", epoch="second", started_at=0.5, ended=frozenset({"first"}))
+SIBLING = primary.History(log="log", epoch="sibling", started_at=2.0, ended=frozenset({"first"}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_older"),
+    [
+        (FIRST, FIRST, False),
+        (FIRST, SECOND, True),
+        (SECOND, FIRST, False),  # although the clock of its server was behind
+        (SECOND, SIBLING, True),  # both continued the first: the later one
+        (SIBLING, SECOND, False),
+        (FIRST, primary.History(log="a copy", epoch="third", started_at=9.0, ended=frozenset({"first"})), False),
+    ],
+)
+def test_order_of_two_histories(one: primary.History, other: primary.History, is_older: bool) -> None:
+    assert one.is_older_than(other) is is_older
+
+
+def test_process_keeps_what_it_knew_before_the_newest_history(db: None) -> None:
+    with servers.forgotten():
+        known = primary.KNOWN
+        assert known.accepts(FIRST)
+        assert known.accepts(SECOND)
+        assert known.accepts(SIBLING)
+        assert [known.accepts(one) for one in (FIRST, SECOND, SIBLING)] == [False, False, True]
+
+
+def test_record_reaches_other_processes_and_returns_when_it_is_lost(db: None) -> None:
+    with servers.forgotten():
+        primary.KNOWN.accepts(SECOND)
+        primary.KNOWN.look()
+        assert primary._recorded("log") == [SECOND, SECOND], "in Valkey and in the file"
+        other = primary.Known()
+        other.accepts(FIRST)
+        other.look()
+        assert other.history is not None
+        assert other.history.epoch == "second"
+        primary.file("log").write_text("{")
+        other._looked = float("-inf")
+        other.look()
+        assert [one and one.epoch for one in primary._recorded("log")] == ["second", "second"]
+
+
+@pytest.fixture
+def successor(transactional_db: None) -> Iterator[primary.History]:
+    """A history that has continued that of this server, as this process knows it."""
+    with servers.forgotten():
+        servers.disconnect()
+        history = primary.read(_raw())
+        assert history is not None
+        known = primary.History(
+            log=history.log, epoch="successor", started_at=time.time() - 60, ended=history.ended | {history.epoch}
+        )
+        primary.KNOWN.accepts(known)
+        yield known
+        servers.disconnect()
+
+
+def _raw() -> Any:
+    connection.ensure_connection()
+    return connection.connection
+
+
+def test_kept_connection_to_a_former_primary_is_closed_when_its_lease_is_renewed(successor: primary.History) -> None:
+    raw = _raw()
+    with pytest.raises(errors.NotPrimary, match="is a former primary"):
+        checkpoints.acquire(effects.subscription(name="kept"), "a")
+    assert raw.closed
+
+
+def test_probe_and_command_name_a_former_primary(successor: primary.History, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(primary.FormerPrimary, match="continued by another server as successor"):
+        health.connect()
+    servers.disconnect()
+    monkeypatch.setitem(
+        connection.settings_dict,
+        "OPTIONS",
+        {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"},
+    )
+    with pytest.raises(OperationalError, match="is a former primary"):
+        store.query("select 1")
+
+
+def test_server_that_was_promoted_and_not_used_since_is_no_former_primary(successor: primary.History) -> None:
+    with psycopg.connect(**health.parameters(), autocommit=True) as administrator:
+        administrator.execute("update events_epoch set place = 'elsewhere'")  # as after a promotion or a recovery
+    servers.disconnect()
+    assert effects.grow() > 0
+    assert head.epoch() not in {"successor", *successor.ended}
+    assert primary.KNOWN.history is not None
+    assert primary.KNOWN.history.epoch == head.epoch()

@@ -100,6 +100,15 @@ def _no_cached_figures() -> None:
     cache.LOCAL.memory.clear()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_default_rules() -> None:
+    """Samplers of tests do not write the default rules: a test with real commits leaves its events in the log."""
+    from metrics.monitoring.alerting import judge
+
+    judge._is_seeded = True
+
+
+DEFAULT_RULE_LEFT = "select stream from events_stream where stream = any(%s) limit 1"
 # Tables that the migrations fill and no test changes.
 KEPT = {"django_content_type", "auth_permission"}
 
@@ -110,6 +119,7 @@ def _quick_flush() -> Iterator[None]:
 
     Django truncates every table and sends `post_migrate`, which refills two of them; this costs a hundredth of that.
     """
+    from metrics.monitoring.alerting import defaults
 
     def empty(self: Any) -> None:
         for name in self._databases_names(include_mirrors=False):
@@ -119,6 +129,8 @@ def _quick_flush() -> Iterator[None]:
                 cursor.execute(" union all ".join(f"(select '{table}' from {table} limit 1)" for table in known))
                 if full := [table for (table,) in cursor.fetchall()]:
                     cursor.execute(f"truncate {', '.join(full)} cascade")
+                cursor.execute(DEFAULT_RULE_LEFT, [[f"rule-{name}" for name in defaults.RULES]])
+                assert cursor.fetchone() is None, "the test left a default rule in the log, which later tests create"
 
     patch = pytest.MonkeyPatch()
     patch.setattr(TransactionTestCase, "_fixture_teardown", empty)

@@ -266,7 +266,9 @@ def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
             for name in spec.filters
         ),
         openapi.query("search", SEARCH_HELP.format(", ".join(spec.search)), {"type": "string", "maxLength": 200}),
-        openapi.query("sort", "", {"type": "string", "enum": sorts, "default": spec.default_sort}),
+        openapi.query(
+            "sort", "Empty: the default.", {"type": "string", "enum": [*sorts, ""], "default": spec.default_sort}
+        ),
         openapi.query("limit", "Maximum number of items.", limit),
         openapi.query(
             "cursor",

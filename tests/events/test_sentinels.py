@@ -96,7 +96,7 @@ def test_tasks_that_the_queue_accepts_after_a_failover_are_done(group: sentinels
     done: set[int] = set()
     accepted = set()
 
-    @app.task(name="note")
+    @app.task(name="tests.note")
     def note(number: int) -> None:
         done.add(number)
 

@@ -131,7 +131,9 @@ class ConflictList(views.View):
                 ),
                 openapi.query("team", "The same for everybody with your role.", {"type": "boolean"}),
                 openapi.query(
-                    "sort", "Newest or oldest first.", {"type": "string", "enum": ["-created_at", "created_at"]}
+                    "sort",
+                    "Newest or oldest first. Empty: newest first.",
+                    {"type": "string", "enum": ["-created_at", "created_at", ""]},
                 ),
                 openapi.query("record", "Only conflicts of this record, given by its stream.", {"type": "string"}),
                 openapi.query(

@@ -106,10 +106,11 @@ def channel() -> str:
 
 def alert() -> str:
     """Returns the key of a firing alert, which is that of its rule."""
+    key = f"cpu_{uuid.uuid4().hex[:8]}"
     with samples.sampled() as found:
-        samples.do("rule.create", "high_cpu", {"title": "CPU", "metric": "cpu.percent", "warn": 80, "for_seconds": 30})
+        samples.do("rule.create", key, {"title": "CPU", "metric": "cpu.percent", "warn": 80, "for_seconds": 30})
         found.tick("cpu.percent", [85] * 6)
-    return "high_cpu"
+    return key
 
 
 def silence() -> str:

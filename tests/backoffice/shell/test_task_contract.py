@@ -69,7 +69,10 @@ def sent_by(act: Callable[[], object]) -> list[tuple[str, list[Any], dict[str, A
     return found
 
 
-def test_messages_of_this_release_have_the_arguments_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_of_this_release_have_the_arguments_of_the_contract(
+    own_database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a database of its own: the erasure waits for its worker, and would be finished by other tests."""
     person, erased = models.User.objects.get(pk=factories.user()), factories.user()
     monkeypatch.setattr(erasure, "AT_ONCE", 0)  # rows: the rest is sent to a worker
     acts: list[Callable[[], object]] = [

@@ -125,7 +125,7 @@ def test_page_needs_the_right_to_see_the_system(role: str, allowed: int) -> None
     assert api_client.signed_in(role).client.get(URL).status_code == allowed
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("own_database")  # the default rules would stay in the log that other tests share
 def test_limits_are_the_levels_of_the_rule_as_somebody_changed_it() -> None:
     defaults.seed()
     sample(tables.present_slot(), queue_age=1, queue_depth=1500, db_blocked=0)

@@ -176,6 +176,7 @@ def test_restarts_and_crashes_of_postgresql_during_reads_make_no_answer_old(
             with running(environment, str(new_id()), 2) as readers:
                 all_of(readers, "go")
                 all_of(readers, f"seen {READS}")
+                all_of(readers, "tolerate")
                 for stop in (postgres.stop, postgres.kill):
                     for reader in readers:
                         reader.order("failed 1")

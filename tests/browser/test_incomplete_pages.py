@@ -64,16 +64,54 @@ def test_page_with_typed_text_stays_and_says_that_it_is_incomplete(manager: Any,
 
 
 def test_page_that_stays_incomplete_is_not_loaded_forever(agent: Any) -> None:
-    agent.add_init_script(f"sessionStorage.setItem('incomplete:{USERS}', '[5, {int(time.time() * 1000)}]')")
+    agent.add_init_script(f"sessionStorage.setItem('incomplete', '[5, {int(time.time() * 1000)}]')")
     lose(agent, "backoffice/list.js")
     requested: list[str] = []
     agent.on("request", lambda request: request.is_navigation_request() and requested.append(request.url))
     agent.clock.install()
     agent.goto(USERS)
     expect(agent.locator(f"{NOTICE} [data-incomplete-left]")).to_be_visible()
-    agent.clock.run_for(200_000)
+    agent.clock.run_for(400_000)  # longer than reloads are counted
     expect(agent.locator("[data-live]")).to_have_attribute("data-state", "incomplete")
     assert len(requested) == 1
     agent.unroute_all()
     agent.locator(NOTICE).get_by_role("link").click()
     expect(agent.locator(NOTICE)).to_be_hidden()
+
+
+def test_page_that_answered_a_post_is_not_posted_again(new_page: Any) -> None:
+    page = new_page()
+    lose(page, "backoffice/page.js")
+    posted: list[str] = []
+    page.on("request", lambda request: request.method == "POST" and posted.append(request.url))
+    page.goto("/admin/login/")
+    page.fill("[name=username]", "nobody")
+    page.fill("[name=password]", "wrong")
+    page.clock.install()
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.locator(f"{NOTICE} [data-incomplete-left]")).to_be_visible()
+    page.clock.run_for(200_000)
+    assert len(posted) == 1
+
+
+def test_choice_in_a_posted_form_and_a_search_being_typed_stay(agent: Any) -> None:
+    lose(agent, "backoffice/new_records.js")
+    agent.goto("/admin/backoffice/user/add/")
+    agent.clock.install()
+    lose(agent, "backoffice/(page|record).js")
+    agent.reload()
+    choice, search = agent.locator("form[method=post] select").first, agent.locator("input[type=search]").first
+    notice = agent.locator(f"{NOTICE} [data-incomplete-left]")
+    choice.select_option(index=1)
+    agent.evaluate("dispatchEvent(new Event('incomplete'))")
+    agent.clock.run_for(40_000)
+    expect(notice).to_be_visible()
+
+
+def test_script_of_a_browser_extension_that_fails_is_no_part_of_the_page(agent: Any) -> None:
+    agent.goto(USERS)
+    live_now(agent)
+    agent.evaluate("document.head.appendChild(document.createElement('script')).dispatchEvent(new Event('error'))")
+    expect(agent.locator(NOTICE)).to_be_hidden()
+    expect(agent.locator("[data-live]")).to_have_attribute("data-state", "live")

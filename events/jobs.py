@@ -289,7 +289,7 @@ def send_again(task: str, *arguments: Any) -> bool:
     return True
 
 
-def _is_task(raw: bytes, task: str, arguments: list[Any]) -> bool:
+def _is_task(raw: bytes | str, task: str, arguments: list[Any]) -> bool:
     """Whether a message, as Celery and Kombu store it in Valkey, is of this task; False for one that is malformed."""
     try:
         message = json.loads(raw)

@@ -98,11 +98,14 @@ def test_page_that_answered_a_post_is_not_posted_again(new_page: Any) -> None:
 def test_choice_in_a_posted_form_and_a_search_being_typed_stay(manager: Any) -> None:
     key = new_user(manager)
     is_away = True
-    manager.route(re.compile("/incomplete.js$"), lambda route: route.abort() if is_away_now(route) else route.continue_())
 
-    def is_away_now(route: Any) -> bool:
-        return is_away and route.request.method == "HEAD"
+    def answer(route: Any) -> None:
+        if is_away and route.request.method == "HEAD":
+            route.abort()
+        else:
+            route.continue_()
 
+    manager.route(re.compile("/incomplete.js$"), answer)
     lose(manager, "backoffice/record.js")
     record(manager, key)
     manager.clock.install()

@@ -24,6 +24,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 _open: dict[str, Any] = {}
+STOP_TIMER = "end of the worker"
 
 
 @signals.setup_logging.connect
@@ -50,10 +51,12 @@ def limit_shutdown(how: str = "", **_: Any) -> None:
 
     SIGQUIT makes it do that: it ends its pool processes, and the tasks that were not acknowledged are delivered again
     at once. If a service manager killed it instead, they would be delivered after the visibility timeout.
+
+    Another SIGTERM starts no second timer, because after another SIGQUIT a worker ends without returning its tasks.
     """
-    if how == "Warm":
+    if how == "Warm" and STOP_TIMER not in {thread.name for thread in threading.enumerate()}:
         timer = threading.Timer(settings.WORKER_STOP_SECONDS, os.kill, (os.getpid(), signal.SIGQUIT))
-        timer.daemon = True
+        timer.name, timer.daemon = STOP_TIMER, True
         timer.start()
 
 

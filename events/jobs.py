@@ -280,19 +280,24 @@ def send_again(task: str, *arguments: Any) -> bool:
     """
     key = f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}{settings.LONG_QUEUE}"
     try:
-        waiting = [json.loads(message) for message in valkey.shared_client("queue").lrange(key, 0, -1)]
+        waiting = valkey.shared_client("queue").lrange(key, 0, -1)
     except (redis.RedisError, OSError) as error:
         raise QueueUnavailable from error
-    if any(one["headers"]["task"] == task and _arguments(one) == list(arguments) for one in waiting):
+    if any(_is_task(message, task, list(arguments)) for message in waiting):
         return False
     send(task, *arguments)
     return True
 
 
-def _arguments(message: Any) -> list[Any]:
-    """The arguments in a message, as Celery and Kombu store it in Valkey."""
-    found: list[Any] = json.loads(base64.b64decode(message["body"]))[0]
-    return found
+def _is_task(raw: bytes | str, task: str, arguments: list[Any]) -> bool:
+    """Whether a message, as Celery and Kombu store it in Valkey, is of this task; False for one that is malformed."""
+    try:
+        message = json.loads(raw)
+        return bool(
+            message["headers"]["task"] == task and json.loads(base64.b64decode(message["body"]))[0] == arguments
+        )
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def resume() -> list[str]:

@@ -9,7 +9,7 @@ Valkey and in `DATA_DIR`, outside the database.
     2  use    a connection from the pool, and one that a subscription keeps, is compared again (`require_current`)
     3  look   for the comparison, the shared record is read at most once a second
     4  learn  a newer history replaces the one that is known, here and in the record; so does an epoch that was
-              drawn while the connection was open (`note`)
+              drawn while the connection was open (`note`). A command does not record: it may be run on a restored copy
 
 Which of two histories is newer is known by the epochs that each has continued, else by the time of its own epoch.
 Servers of different logs are not compared: a dump that was loaded, or a copy for tests, is another log.
@@ -128,7 +128,7 @@ class Known:
                 if found is not None and (self.history is None or self.history.is_older_than(found)):
                     self._learn(found)
             known = self.history or known
-        if any(found is None or found.is_older_than(known) for found in recorded):
+        if not settings.IS_COMMAND and any(found is None or found.is_older_than(known) for found in recorded):
             _record(known)
 
     def _learn(self, history: History) -> None:
@@ -221,7 +221,14 @@ def refuse_former(connection: Any, **_: object) -> None:
     The pool opens another one for it; that fails where no other server accepts writes.
     """
     raw = connection.connection
-    if connection.alias != DEFAULT_DB_ALIAS or is_current(raw):
+    if connection.alias != DEFAULT_DB_ALIAS:
+        return
+    try:
+        current = is_current(raw)
+    except BaseException:
+        connection.close()  # Django would keep it, and not send the signal for it again
+        raise
+    if current:
         return
     text = _reason(raw)
     raw.close()
@@ -239,9 +246,13 @@ class Connection(psycopg.Connection[Any]):
         hosts = _hosts(given)
         while True:
             opened = super().connect(conninfo, **_limited(given, hosts))
-            current = is_current(opened)
-            if not opened.autocommit:
-                opened.commit()
+            try:
+                current = is_current(opened)
+                if not opened.autocommit:
+                    opened.commit()
+            except BaseException:
+                opened.close()
+                raise
             if current:
                 return opened
             text = _reason(opened)
@@ -261,10 +272,15 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         hosts = _hosts(given)
         while True:
             opened = await super().connect(conninfo, **_limited(given, hosts))
-            opened.events_history = await read_async(opened)
-            if accepts(opened.events_history):
-                await asyncio.to_thread(KNOWN.look)
-            if await opened.is_current():
+            try:
+                opened.events_history = await read_async(opened)
+                if accepts(opened.events_history):
+                    await asyncio.to_thread(KNOWN.look)
+                current = await opened.is_current()
+            except BaseException:
+                await opened.close()
+                raise
+            if current:
                 return opened
             text = _reason(opened)
             hosts = _others(hosts, opened)
@@ -332,7 +348,8 @@ def _reason(raw: Any) -> str:
     where, now = f"{raw.info.host}:{raw.info.port}", time.monotonic()
     text = (
         f"{where} {IS_FORMER}: its history {raw.events_history.epoch} was continued by another server as "
-        f"{KNOWN.history.epoch if KNOWN.history else '?'}. Stop it and make it a standby (docs/several-hosts.md)"
+        f"{KNOWN.history.epoch if KNOWN.history else '?'}. Stop it and make it a standby; "
+        "if its files were put back on purpose, draw a new epoch (docs/several-hosts.md)"
     )
     if now - _logged.get(where, float("-inf")) >= LOG_SECONDS:
         _logged[where] = now

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import connection as django_connection
 
 from backoffice import celery_app
 from devtools import processes
-from events import context, errors, jobs, store, tasks, types
+from events import context, errors, jobs, store, tasks, types, valkey
 from events.db import grants
 from events.integrity import seals, verify
 from events.rebuild import builder as rebuild
@@ -210,6 +211,21 @@ def test_task_of_an_unfinished_job_is_sent_again_unless_it_waits_in_the_queue(em
     tasks.verify_log(checked)
     assert jobs.progress_of("users") == built
     assert names(jobs.VERIFICATION)[1:] == [("verification.finished", "system")]
+
+
+def test_malformed_message_in_the_queue_does_not_keep_a_job_from_being_sent_again(empty_queue: None) -> None:
+    checked = jobs.request_verification().version
+    lose_tasks()
+    queue = f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}{settings.LONG_QUEUE}"
+    client = valkey.shared_client("queue")
+    named = '{"headers": {"task": "events.tasks.verify_log"}, "body": %s}'
+    malformed = ["no JSON", "[]", "{}", '{"headers": null}', named % '"?"', named % "null", named % '"e30="']
+    client.rpush(queue, *malformed)
+    try:
+        assert tasks.resume_jobs() == [f"events.tasks.verify_log {checked}"]
+        assert tasks.resume_jobs() == [], "it waits, among the malformed ones"
+    finally:
+        client.delete(queue)
 
 
 def test_rebuild_that_failed_or_was_cancelled_is_not_sent_again(

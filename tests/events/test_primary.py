@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection
 
 from backoffice import health
 from events import errors, head, store
@@ -92,11 +93,7 @@ def test_probe_and_command_name_a_former_primary(successor: primary.History, mon
     with pytest.raises(primary.FormerPrimary, match="continued by another server as successor"):
         health.connect()
     servers.disconnect()
-    monkeypatch.setitem(
-        connection.settings_dict,
-        "OPTIONS",
-        {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"},
-    )
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", _without_pool())
     with pytest.raises(OperationalError, match="is a former primary"):
         store.query("select 1")
 
@@ -109,3 +106,49 @@ def test_server_that_was_promoted_and_not_used_since_is_no_former_primary(succes
     assert head.epoch() not in {"successor", *successor.ended}
     assert primary.KNOWN.history is not None
     assert primary.KNOWN.history.epoch == head.epoch()
+
+
+def test_command_on_a_restored_copy_does_not_make_others_refuse_the_original(db: None, settings: Any) -> None:
+    with servers.forgotten():
+        primary.KNOWN.accepts(FIRST)
+        primary.KNOWN.look()
+        settings.IS_COMMAND = True
+        command = primary.Known()
+        command.accepts(FIRST)
+        command.look()
+        assert command.accepts(SECOND), "the copy drew an epoch"
+        command.look()
+        assert [one and one.epoch for one in primary._recorded("log")] == ["first", "first"]
+
+
+async def _connect_async() -> None:
+    await primary.AsyncConnection.connect(**health.parameters(), autocommit=True)
+
+
+@pytest.mark.parametrize("connect", [health.connect, lambda: asyncio.run(_connect_async()), _raw])
+def test_connection_whose_history_cannot_be_read_is_closed(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch, connect: Callable[[], object]
+) -> None:
+    servers.disconnect()
+    opened: list[Any] = []
+
+    def noting(real: Callable[..., None]) -> Callable[..., None]:
+        def init(raw: Any, *given: Any, **named: Any) -> None:
+            real(raw, *given, **named)
+            opened.append(raw)
+
+        return init
+
+    with monkeypatch.context() as broken:
+        broken.setitem(connection.settings_dict, "OPTIONS", _without_pool())
+        broken.setattr(primary, "READ", "select 1 / 0")
+        for of in (psycopg.Connection, psycopg.AsyncConnection):
+            broken.setattr(of, "__init__", noting(of.__init__))
+        with pytest.raises((psycopg.Error, DatabaseError), match="division by zero"):
+            connect()
+    assert [raw.closed for raw in opened] == [True]
+    assert connection.connection is None
+
+
+def _without_pool() -> dict[str, Any]:
+    return {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"}

@@ -10,15 +10,16 @@ from __future__ import annotations
 import base64
 import inspect
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import current_app
+from celery import current_app, signals
 from django.conf import settings
 
-from backoffice import models
+from backoffice import celery, models
 from backoffice.sections.privacy import erasure, export_jobs
 from backoffice.sections.users import domain as users
 from devtools import processes
@@ -96,3 +97,18 @@ def test_message_of_an_earlier_release_is_run_for_the_person_who_requested_it(ow
     with live.worker_thread():
         assert processes.wait_until(lambda: jobs.last_verification()[1] is None, 30)
     assert [event.actor for event in store.read_stream(jobs.VERIFICATION)] == ["staff:7", "staff:7"]
+
+
+def test_second_sigterm_does_not_send_a_second_sigquit() -> None:
+    def timers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == celery.STOP_TIMER]
+
+    try:
+        for _ in range(2):
+            signals.worker_shutting_down.send(sender=None, sig="SIGTERM", how="Warm", exitcode=0)
+        assert len(timers()) == 1
+    finally:
+        for timer in timers():
+            assert isinstance(timer, threading.Timer)
+            timer.cancel()
+            timer.join()

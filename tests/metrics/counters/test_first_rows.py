@@ -118,6 +118,28 @@ def test_forms_from_before_the_counters_are_listed_last_until_the_first_seed() -
     counting.demand_identity()
 
 
+@pytest.mark.parametrize("sort", ["submission_count", "-last_submission_at"])
+def test_cursors_cross_the_boundary_of_counted_and_uncounted_forms_in_both_directions(sort: str) -> None:
+    owner, old = upgraded()
+    expected = {str(old), *(str(factories.form(owner)) for _ in range(2))}
+    viewer = api_client.signed_in("viewer")
+
+    def walk(direction: str, cursor: str = "") -> list[str]:
+        found: list[str] = []
+        while True:
+            page = viewer.get(f"forms/?sort={sort}&limit=1&cursor={cursor}".removesuffix("&cursor=")).json()
+            found += [item["id"] for item in page["items"]]
+            if not (cursor := page["page_info"][direction]):
+                return found
+
+    forwards = walk("next_cursor")
+    last = viewer.get(f"forms/?sort={sort}&limit=2").json()["page_info"]["next_cursor"]
+    end = viewer.get(f"forms/?sort={sort}&limit=1&cursor={last}").json()["page_info"]["previous_cursor"]
+    backwards = walk("previous_cursor", end)
+    assert (set(forwards), len(forwards)) == (expected, len(expected))
+    assert [forwards[-1], *backwards] == forwards[::-1]
+
+
 def test_pages_say_that_a_record_is_not_counted_yet() -> None:
     owner, form = upgraded()
     manager = api_client.signed_in("manager").client

@@ -26,8 +26,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def worker() -> Iterator[None]:
-    with celery_app.connection_for_write() as connection:
-        celery_app.control.purge(connection)  # of the tasks that other tests left
+    live.purge_queues()
     with live.worker_thread():
         yield
 
@@ -175,21 +174,14 @@ def test_unreachable_queue_is_reported_and_the_request_can_be_repeated(monkeypat
     assert state("users") == "waits"
 
 
-# -- lost workers -----------------------------------------------------------------------------------------------------
+# -- lost workers: they took their tasks from the queue, and were killed ----------------------------------------------
 
 
 @pytest.fixture
 def empty_queue() -> Iterator[None]:
-    with celery_app.connection_for_write() as connection:
-        celery_app.control.purge(connection)
-        yield
-        celery_app.control.purge(connection)
-
-
-def lose_tasks() -> None:
-    """Empty the queue, as workers do that are killed later."""
-    with celery_app.connection_for_write() as connection:
-        celery_app.control.purge(connection)
+    live.purge_queues()
+    yield
+    live.purge_queues()
 
 
 def test_task_of_an_unfinished_job_is_sent_again_unless_it_waits_in_the_queue(empty_queue: None) -> None:
@@ -197,11 +189,11 @@ def test_task_of_an_unfinished_job_is_sent_again_unless_it_waits_in_the_queue(em
     version = jobs.request_rebuild("users").version
     checked = jobs.request_verification().version
     assert tasks.resume_jobs() == []
-    lose_tasks()
+    live.purge_queues()
     lost = [f"events.tasks.rebuild users {version}", f"events.tasks.verify_log {checked}"]
     assert tasks.resume_jobs() == lost
     assert tasks.resume_jobs() == [], "they wait"
-    lose_tasks()
+    live.purge_queues()
     tasks.rebuild("users", version)
     tasks.verify_log(checked)
     assert tasks.resume_jobs() == []
@@ -224,13 +216,13 @@ def test_rebuild_that_failed_or_was_cancelled_is_not_sent_again(
     with monkeypatch.context() as broken:
         broken.setattr(rebuild.Builder, "project", fail)
         tasks.rebuild("users", version)
-    lose_tasks()
+    live.purge_queues()
     assert "broken" in str(jobs.progress_of("users").error)
     assert tasks.resume_jobs() == []
     jobs.request_rebuild("users")
-    lose_tasks()
+    live.purge_queues()
     assert len(tasks.resume_jobs()) == 1
-    lose_tasks()
+    live.purge_queues()
     jobs.cancel_rebuild("users")
     assert tasks.resume_jobs() == []
 
@@ -249,13 +241,13 @@ def test_failed_check_of_the_log_is_shown_and_not_repeated(empty_queue: None, mo
     assert failed is not None
     assert failed.data == {"error": "ZeroDivisionError"}
     assert jobs.last_verification() == (None, None)
-    lose_tasks()
+    live.purge_queues()
     assert tasks.resume_jobs() == []
     version, failure = jobs.request_verification().version, errors.StoreUnavailable()
     with pytest.raises(errors.StoreUnavailable):
         jobs.do_verification(version)
     assert jobs.failed_verification() is None
-    lose_tasks()
+    live.purge_queues()
     assert len(tasks.resume_jobs()) == 1, "the next worker may reach the database"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def configured(level: str, log_format: str) -> dict[str, Any]:
-    """The dictionary for `logging.config`: one handler that writes records of `level` in the format of LOG_FORMAT."""
+    """The dictionary for `logging.config`: one handler writes records of at least `level` as "text" or "json"."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

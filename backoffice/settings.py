@@ -153,7 +153,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = broker_options | {
     "global_keyprefix": f"{REDIS_PREFIX}:celery:",
     "visibility_timeout": 13 * 3600,
     "socket_connect_timeout": 5,
-    # Without it, a request that sends a task would wait for ever on a connection that was cut without a word.
+    # Without it, a request that sends a task would wait forever on a link that drops every packet.
     "socket_timeout": 5,
     "health_check_interval": 10,
     # A page, or a transaction that sends scheduled tasks, waits for less than a second while the queue is away; by

@@ -102,14 +102,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=100)
     options = parser.parse_args(arguments)
     with harness.services():
-        from metrics.monitoring.alerting import judge, models, windows
+        from metrics.monitoring.alerting import defaults, judge, models, windows
 
         names = [f"bench.metric_{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(RULES)]
         slot = judge.present_slot()
         fill(slot - SLOTS + 1, RULES)
         history = History(names)
         windows.register(history.window, history.targets)
-        judge._is_seeded = True
+        defaults.SEEDED.set()
         rules(names)
         rows = [
             {"case": "30 reads of 60 slots", **timed(lambda: [history.window(n, 300, slot) for n in names], 30)},

@@ -167,14 +167,14 @@ def do_rebuild(table: str, version: int) -> RebuildProgress | None:
 
 
 def _is_done(progress: RebuildProgress, request: RecordedEvent) -> bool:
-    """True when a rebuild of this table ended well after the request."""
+    """True when a rebuild of this table was completed after the request."""
     return progress.phase == "done" and bool(progress.finished_at and progress.finished_at > request.recorded_at)
 
 
 def is_unfinished(progress: RebuildProgress, latest: RecordedEvent) -> bool:
-    """True when the latest event of a table's stream is a request that no builder is at: it waits, or was killed.
+    """True when the latest event of a table's stream is a request that no builder works on.
 
-    False for a rebuild that failed, because a person has to look at the error.
+    It waits, or its worker was killed. False for a rebuild that failed, because a person has to look at the error.
     """
     if latest.type != "rebuild.requested" or progress.running or _is_done(progress, latest):
         return False
@@ -211,13 +211,14 @@ def failed_verification() -> RecordedEvent | None:
 
 
 # A session's advisory lock: it ends with a worker that is killed.
-VERIFYING: Final = "(17782, 3)"
+VERIFYING: Final = (17782, 3)
 TRY_VERIFYING: Final = f"select pg_try_advisory_lock{VERIFYING}"
 END_VERIFYING: Final = f"select pg_advisory_unlock{VERIFYING}"
-IS_VERIFYING: Final = """
+IS_VERIFYING: Final = f"""
 select exists (select from pg_locks l join pg_database d on d.oid = l.database and d.datname = current_database()
-                where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid = 17782 and l.objid = 3)
-"""
+                where l.locktype = 'advisory' and l.objsubid = 2 and l.granted
+                  and (l.classid, l.objid) = {VERIFYING})
+"""  # noqa: S608 - constants
 
 
 def is_verifying() -> bool:
@@ -228,7 +229,8 @@ def is_verifying() -> bool:
 def do_verification(version: int) -> bool | None:
     """Verify and record the result, for the task.
 
-    None when the stream has an event after the request, or another worker is at it, whose result answers this request.
+    None when the stream has an event after the request, or while another worker verifies the log: its result answers
+    this request.
     """
     event = _last(VERIFICATION)
     if event is None or event.version != version or not store.query(TRY_VERIFYING)[0][0]:
@@ -278,7 +280,7 @@ def send_again(task: str, *arguments: Any) -> bool:
 
     Raises `QueueUnavailable`.
     """
-    key = f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}{settings.LONG_QUEUE}"
+    key = valkey.broker_key(settings.LONG_QUEUE)
     try:
         waiting = valkey.shared_client("queue").lrange(key, 0, -1)
     except (redis.RedisError, OSError) as error:

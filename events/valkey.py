@@ -83,6 +83,11 @@ def address(role: Role) -> str:
     return found
 
 
+def broker_key(name: str) -> str:
+    """The key of a Celery queue, or of another list or hash of the broker, such as `unacked`."""
+    return f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}{name}"
+
+
 def _with_timeouts(role: Role, options: dict[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {"socket_timeout": TIMEOUTS[role], "socket_connect_timeout": TIMEOUTS[role]}
     if role == "cache":

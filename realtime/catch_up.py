@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from realtime import conf, encoding, follower, frames, log_reader, prometheus, sockets, topic_index
@@ -149,7 +149,7 @@ class CatchUp:
 
     # -- resets ------------------------------------------------------------------------------------------------------
 
-    def give_up_beyond(self, socket: sockets.Socket, position: int, seen: set[str] | frozenset[str]) -> None:
+    def give_up_beyond(self, socket: sockets.Socket, position: int, seen: Set[str]) -> None:
         """Reset names whose catch-up is beyond a position, because the history lacks what their client has read.
 
         Names that fell behind without an event of `seen`, the topics of lost events, go back to that position.

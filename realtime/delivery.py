@@ -8,7 +8,7 @@ from realtime import encoding, prometheus, sockets, topic_index
 
 
 class Delivery:
-    """`fall_behind` is called with a socket that takes no more frames now."""
+    """Sends events by a topic index. `fall_behind` is called with a socket that takes no more frames now."""
 
     def __init__(self, index: topic_index.TopicIndex, fall_behind: Callable[[sockets.Socket], None]) -> None:
         self._index, self._fall_behind = index, fall_behind

@@ -38,9 +38,9 @@ class Follower:
     """Follows the log. For each event it calls `before` and then `deliver`, within one turn of the event loop.
 
     `on_continue` is called when the history has a new name, with the last position that is shared, and the topics of
-    the events that were delivered beyond it; None: they are not known. `on_rewind` is called with a reason when it is
-    not known, or too far back, what the log still has of what was followed.
-    `relay_reachable` returns whether messages of the relay can arrive at all.
+    the events that were delivered beyond it, or None if they are not known. `on_rewind` is called with a reason when
+    the last position that is shared is not known, or too far back. `relay_reachable` returns whether messages of the
+    relay can arrive at all.
     """
 
     def __init__(
@@ -210,8 +210,8 @@ class Follower:
         self._last_assigned = head.last
         if not self.ready.is_set():
             self._start_at(head)
-        elif head.epoch != self.epoch and head.safe - self._shared(head) <= self._limits.catch_up_events:
-            self._continue_as(head, self._shared(head))
+        elif (shared := self._shared(head)) is not None and head.safe - shared <= self._limits.catch_up_events:
+            self._continue_as(head, shared)
         elif head.epoch != self.epoch or head.last < before:
             self._restart_at(head)
         while self.position < head.safe:
@@ -243,15 +243,18 @@ class Follower:
         if self.ready.is_set():
             self._on_rewind("too_old")
 
-    def _shared(self, head: log_reader.Head) -> float:
-        """The last position that the history followed here shares with the log, at most `position`."""
-        if self.epoch not in self.lineage:
-            return float("-inf")
+    def _shared(self, head: log_reader.Head) -> int | None:
+        """The last position that the history followed here shares with a newer one, at most `position`.
+
+        None where the log has the same history, or one that has not continued it.
+        """
+        if self.epoch == head.epoch or self.epoch not in self.lineage:
+            return None
         return min(self.lineage[self.epoch], head.last, self.position)
 
-    def _continue_as(self, head: log_reader.Head, upto: float) -> None:
-        """Switch to another name of the history, from `upto` on: only those reload who have seen what it lacks."""
-        shared, limit = int(upto), self.lineage[self.epoch]
+    def _continue_as(self, head: log_reader.Head, shared: int) -> None:
+        """Switch to another name of the history, from `shared` on: only clients reload that have seen what it lacks."""
+        limit = self.lineage[self.epoch]
         logger.warning("the history %s continues as %s, from position %d", self.epoch, head.epoch, limit)
         lost: frozenset[str] | None = frozenset()
         if self.position > shared:

@@ -82,7 +82,7 @@ class LogReader:
         `doubtful`: another history was announced, so read first whether this server is a former primary.
         """
         if doubtful:
-            await asyncio.to_thread(primary.KNOWN.look)
+            await asyncio.to_thread(primary.KNOWN.refresh)
 
         async def read(connection: Connection) -> Head:
             (epoch,) = await _one(connection, head.EPOCH_SQL)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# A context with one of these, or with a service worker, is closed after its test: they cannot be taken back.
-LASTING = (
+# These cannot be undone: a context on which a test calls one, or with a service worker, is closed after the test.
+PERMANENT = (
     "add_init_script",
     "close",
     "expose_binding",
@@ -25,6 +25,7 @@ class KeptContexts:
         self._browser = browser
         self._kept: dict[str, list[Any]] = {}
         self._kinds: dict[Any, str] = {}
+        self._base_urls: dict[str, str] = {}
 
     def take(self, options: dict[str, Any]) -> Any:
         """A context with these options of `browser.new_context`, without pages, cookies and stored data."""
@@ -33,20 +34,21 @@ class KeptContexts:
             return kept.pop()
         context = self._browser.new_context(**options)
         if options.get("service_workers") == "block" and "storage_state" not in options:
-            self._kinds[context] = kind
-            for name in LASTING:
+            self._kinds[context], self._base_urls[kind] = kind, options.get("base_url", "")
+            for name in PERMANENT:
                 self._watch(context, context, name)
             self._watch(context, context.clock, "install")
         return context
 
     def _watch(self, context: Any, owner: Any, name: str) -> None:
+        """Have the context closed after its test if this method of `owner` is called."""
         method = getattr(owner, name)
 
-        def lasting(*arguments: Any, **options: Any) -> Any:
+        def permanent(*arguments: Any, **options: Any) -> Any:
             self._kinds.pop(context, None)
             return method(*arguments, **options)
 
-        setattr(owner, name, lasting)
+        setattr(owner, name, permanent)
 
     def give_back(self, context: Any) -> None:
         """Empty the context and keep it, or close it."""
@@ -56,7 +58,9 @@ class KeptContexts:
             self._kinds.pop(context, None)
             context.close()
             return
-        origins = {page.url.split("/", 3)[2] for page in context.pages if page.url.startswith("http")}
+        # A page that the test has closed, or that shows another origin by now, may have stored data under `base_url`.
+        visited = {self._base_urls[kind], *(page.url for page in context.pages)}
+        origins = {f"http://{url.split('/', 3)[2]}" for url in visited if url.startswith("http://")}
         for page in context.pages:
             page.close()
         context.set_offline(False)
@@ -65,7 +69,7 @@ class KeptContexts:
         blank = context.new_page()
         session = context.new_cdp_session(blank)
         for origin in origins:
-            session.send("Storage.clearDataForOrigin", {"origin": f"http://{origin}", "storageTypes": STORES})
+            session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": STORES})
         blank.close()
         kept.append(context)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 from collections.abc import Callable, Iterator
@@ -103,9 +104,9 @@ def _no_cached_figures() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _no_default_rules() -> None:
     """Samplers of tests do not write the default rules: a test with real commits leaves its events in the log."""
-    from metrics.monitoring.alerting import judge
+    from metrics.monitoring.alerting import defaults
 
-    judge._is_seeded = True
+    defaults.SEEDED.set()
 
 
 DEFAULT_RULE_LEFT = "select stream from events_stream where stream = any(%s) limit 1"
@@ -220,13 +221,22 @@ def browser() -> Iterator[Any]:
     driver.stop()
 
 
+@contextlib.contextmanager
+def _shown_loop(browser: Any) -> Iterator[None]:
+    """Within this context Playwright's event loop is the running one, as its calls need."""
+    asyncio._set_running_loop(browser.event_loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(None)
+
+
 @pytest.fixture(scope="session")
 def kept_contexts(browser: Any) -> Iterator[KeptContexts]:
     contexts = KeptContexts(browser)
     yield contexts
-    asyncio._set_running_loop(browser.event_loop)
-    contexts.close()
-    asyncio._set_running_loop(None)
+    with _shown_loop(browser):
+        contexts.close()
 
 
 @pytest.fixture
@@ -237,7 +247,6 @@ def new_page(browser: Any, kept_contexts: KeptContexts, session_stack: live.Stac
     `reduced_motion="no-preference"`, `storage_state=…`, `service_workers="allow"`. `role="agent"` signs in and opens
     `at` (no page when it is empty). A script error or a violation of the content security policy fails the test.
     """
-    asyncio._set_running_loop(browser.event_loop)
     contexts, problems = [], []
 
     def record_violation(message: Any) -> None:
@@ -263,12 +272,10 @@ def new_page(browser: Any, kept_contexts: KeptContexts, session_stack: live.Stac
                 page.goto(at)
         return page
 
-    try:
+    with _shown_loop(browser):
         yield make
         for context in contexts:
             kept_contexts.give_back(context)
-    finally:
-        asyncio._set_running_loop(None)
     assert not problems, "\n".join(problems)
 
 

@@ -72,6 +72,12 @@ def database_url(name: str) -> str:
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
 
 
+def purge_queues() -> None:
+    """Delete the tasks that wait, such as those that other tests left."""
+    with celery_app.connection_for_write() as broker:
+        celery_app.control.purge(broker)
+
+
 @contextlib.contextmanager
 def worker_thread() -> Iterator[None]:
     """A Celery worker in a thread of this process that leaves logging and standard output unchanged.

@@ -1,4 +1,4 @@
-"""A second network, a Linux namespace at the other end of a cable that can be cut without a word to either side."""
+"""A second network: a Linux network namespace behind a link that can drop every packet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWN, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02"
 
 
 class Network:
-    """The namespace. `here` is this side's address, `there` that of the servers started within `inside`."""
+    """A namespace and its link. `here` is the address of this side, `there` that of servers started within `inside`."""
 
     def __init__(self, number: int) -> None:
         self.name, self._device = f"formease-{number}", f"fe{number}"
@@ -34,7 +34,7 @@ class Network:
         self._connect()
 
     def _connect(self) -> None:
-        """Connect the cable. Neighbours are fixed: without their answers, a host would count as unreachable at once."""
+        """Set the link up. ARP entries are fixed: without answers to ARP, a host would count as unreachable at once."""
         ip("-netns", self.name, "link", "set", "peer", "up")
         ip("-netns", self.name, "neighbour", "replace", self.here, "lladdr", OWN, "dev", "peer")
         ip("neighbour", "replace", self.there, "lladdr", OTHER, "dev", self._device)
@@ -49,6 +49,7 @@ class Network:
         ip("-netns", self.name, "link", "set", "peer", "down")
 
     def mend(self) -> None:
+        """Deliver packets again."""
         self._connect()
 
     @contextlib.contextmanager
@@ -63,12 +64,14 @@ class Network:
 
 
 def enter(namespace: int) -> None:
+    """Move this thread into the network namespace of a file descriptor. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace, CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
 
 
 def ip(*arguments: str) -> None:
+    """Run `ip` of iproute2. Raises `OSError` with its message."""
     done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
         raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")

@@ -5,11 +5,11 @@ primary. With several hosts in the address, new connections would reach it, othe
 both logs would grow. So each process keeps the newest history of its log that it knows, and all processes share it: in
 Valkey and in `DATA_DIR`, outside the database.
 
-    1  open   a new connection reads the server's history; a former primary is closed, the other hosts are tried
-    2  use    a connection from the pool, and one that a subscription keeps, is compared again (`require_current`)
-    3  look   for the comparison, the shared record is read at most once a second
-    4  learn  a newer history replaces the one that is known, here and in the record; so does an epoch that was
-              drawn while the connection was open (`note`). A command does not record: it may be run on a restored copy
+    1  open     a new connection reads the server's history; a former primary is closed, the other hosts are tried
+    2  use      a connection from the pool, and one that a subscription keeps, is compared again (`require_current`)
+    3  refresh  for the comparison, the shared record is read at most once a second
+    4  learn    a newer history replaces the one that is known, here and in the record; so does an epoch that was
+                drawn while the connection was open (`note`). A command does not record: it may be run on a copy
 
 Which of two histories is newer is known by the epochs that each has continued, else by the time of its own epoch.
 Servers of different logs are not compared: a dump that was loaded, or a copy for tests, is another log.
@@ -39,9 +39,9 @@ from events import errors, valkey
 
 log = logging.getLogger(__name__)
 
-# In the message about one.
+# In the message about a former primary.
 IS_FORMER: Final = "is a former primary"
-LOOK_SECONDS: Final = 1.0
+REFRESH_SECONDS: Final = 1.0
 LOG_SECONDS: Final = 30.0
 NEVER: Final = float("-inf")
 
@@ -83,14 +83,14 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         return self.epoch in other.ended or self.started_at < other.started_at
 
 
-class Known:
+class KnownHistory:
     """The newest history that this process knows of the log that it uses."""
 
     def __init__(self) -> None:
         self.history: History | None = None
-        self._looked = NEVER
+        self._refreshed_at = NEVER
         self._lock = threading.Lock()
-        self._looking = threading.Lock()
+        self._refreshing = threading.Lock()
 
     def accepts(self, history: History) -> bool:
         """Learn a history that is not older than the one known; returns False for one that is."""
@@ -104,31 +104,31 @@ class Known:
             self._learn(history)
         return True
 
-    def look(self) -> None:
-        """Compare with the shared record, at most once in `LOOK_SECONDS`; correct the one that is older.
+    def refresh(self) -> None:
+        """Compare with the shared record, at most once in `REFRESH_SECONDS`; correct the one that is older.
 
-        Threads wait for the first look, as a process must know the record before it uses any server, and for no other.
+        Threads wait for the first comparison only: a process must know the record before it uses any server.
         """
-        looked = self._looked
-        if self.history is None or time.monotonic() - looked < LOOK_SECONDS:
+        before = self._refreshed_at
+        if self.history is None or time.monotonic() - before < REFRESH_SECONDS:
             return
-        if not self._looking.acquire(blocking=looked == NEVER):
+        if not self._refreshing.acquire(blocking=before == NEVER):
             return
         try:
-            if self._looked == looked:
+            if self._refreshed_at == before:
                 self._compare(self.history)
-                self._looked = time.monotonic()
+                self._refreshed_at = time.monotonic()
         finally:
-            self._looking.release()
+            self._refreshing.release()
 
     def _compare(self, known: History) -> None:
-        recorded = _recorded(known.log)
+        records = recorded(known.log)
         with self._lock:
-            for found in recorded:
+            for found in records:
                 if found is not None and (self.history is None or self.history.is_older_than(found)):
                     self._learn(found)
             known = self.history or known
-        if not settings.IS_COMMAND and any(found is None or found.is_older_than(known) for found in recorded):
+        if not settings.IS_COMMAND and any(found is None or found.is_older_than(known) for found in records):
             _record(known)
 
     def _learn(self, history: History) -> None:
@@ -140,11 +140,11 @@ class Known:
                 log.error("the history %s of the log is replaced by %s, of another server", before.epoch, history.epoch)
             history = msgspec.structs.replace(history, ended=history.ended | before.ended | {before.epoch})
         self.history = history
-        self._looked = NEVER  # the next look records it
+        self._refreshed_at = NEVER  # the next refresh records it
 
 
-# That of this process.
-KNOWN = Known()
+# The one of this process.
+KNOWN = KnownHistory()
 
 
 def read(raw: Any) -> History | None:
@@ -170,7 +170,7 @@ def _history(row: Any) -> History | None:
 
 
 def accepts(history: History | None) -> bool:
-    """Whether a server of this history may be used."""
+    """Learn the history of a server; returns whether the server may be used, as one without a history may."""
     return history is None or KNOWN.accepts(history)
 
 
@@ -178,11 +178,14 @@ def accepts(history: History | None) -> bool:
 
 
 def is_current(raw: Any) -> bool:
-    """Whether the server of an open connection is not a former primary, as far as this process can know."""
+    """Return False for a connection to a former primary, as far as this process can know.
+
+    Reads the shared record when that is due. A server that seems to be one draws its epoch first, see `DRAW`.
+    """
     if getattr(raw, "events_history", None) is None:
         raw.events_history = read(raw)
         accepts(raw.events_history)
-    KNOWN.look()
+    KNOWN.refresh()
     if accepts(raw.events_history):
         return True
     raw.execute(DRAW)
@@ -239,7 +242,10 @@ def refuse_former(connection: Any, **_: object) -> None:
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that is not to a former primary: where the first server is one, the other hosts are tried."""
+    """A connection that is not to a former primary: where the first server is one, the other hosts are tried.
+
+    `connect` raises `FormerPrimary` where every host that accepts it is one.
+    """
 
     @classmethod
     def connect(cls, conninfo: str = "", **given: Any) -> Connection:
@@ -275,7 +281,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             try:
                 opened.events_history = await read_async(opened)
                 if accepts(opened.events_history):
-                    await asyncio.to_thread(KNOWN.look)
+                    await asyncio.to_thread(KNOWN.refresh)
                 current = await opened.is_current()
             except BaseException:
                 await opened.close()
@@ -295,7 +301,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             accepts(self.events_history)
 
     async def is_current(self) -> bool:
-        """Whether the server is not a former primary."""
+        """Like the function `is_current`, without the shared record."""
         if accepts(self.events_history):
             return True
         await self.execute(DRAW)
@@ -303,8 +309,8 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         return accepts(self.events_history)
 
 
-def accepting(given: dict[str, Any]) -> dict[str, bool]:
-    """The servers of an address that accept writes, True for a former primary; for `doctor`."""
+def writable_servers(given: dict[str, Any]) -> dict[str, bool]:
+    """The servers of an address that accept writes, as `host:port`; True for a former primary. For `doctor`."""
     found: dict[str, History] = {}
     for host, port in _hosts(given):
         only = given | {"host": host, "port": port, "target_session_attrs": "read-write"}
@@ -313,7 +319,7 @@ def accepting(given: dict[str, Any]) -> dict[str, bool]:
             if history is not None:
                 found[f"{opened.info.host}:{opened.info.port}"] = history
                 KNOWN.accepts(history)
-    KNOWN.look()
+    KNOWN.refresh()
     return {name: not KNOWN.accepts(history) for name, history in found.items()}
 
 
@@ -334,7 +340,7 @@ def _limited(given: dict[str, Any], hosts: Hosts) -> dict[str, Any]:
 
 
 def _others(hosts: Hosts, opened: Any) -> Hosts:
-    """The hosts except for that of a connection; none where it cannot be told."""
+    """The hosts except for that of a connection; empty if it is none of them, so that no host is tried forever."""
     used = (opened.info.host, str(opened.info.port))
     left = [(host, port) for host, port in hosts if host != used[0] or port not in {"", used[1]}]
     return left if len(left) < len(hosts) else []
@@ -351,7 +357,7 @@ def _reason(raw: Any) -> str:
         f"{KNOWN.history.epoch if KNOWN.history else '?'}. Stop it and make it a standby; "
         "if its files were put back on purpose, draw a new epoch (docs/several-hosts.md)"
     )
-    if now - _logged.get(where, float("-inf")) >= LOG_SECONDS:
+    if now - _logged.get(where, NEVER) >= LOG_SECONDS:
         _logged[where] = now
         log.error(text)
     return text
@@ -370,7 +376,7 @@ def file(of: str) -> Path:
     return Path(settings.DATA_DIR) / f"log-history-{hashlib.sha256(of.encode()).hexdigest()[:8]}.json"
 
 
-def _recorded(of: str) -> list[History | None]:
+def recorded(of: str) -> list[History | None]:
     """The records in Valkey and in the file, None for a missing one; a place that cannot be read contributes none."""
     found: list[Any] = []
     with contextlib.suppress(redis.RedisError, OSError):

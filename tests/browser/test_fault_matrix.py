@@ -18,7 +18,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests import live
-from tests.browser.fault_ways import HIDE, RECORDS, WAYS, Scene, Way
+from tests.browser.fault_records import RECORDS
+from tests.browser.fault_ways import HIDE, WAYS, Setup, Way
 from tests.browser.second_person import SecondPerson
 from tests.browser.test_admin import record
 from tests.events.interleaving import LONG
@@ -50,7 +51,7 @@ BROWSERS = {"usual": "", "bare": BARE, "lockless": LOCKLESS}
 
 
 @dataclass(frozen=True)
-class Kind:
+class FaultKind:
     """How a save fails. `begin` sets the fault; `give_up` ends the wait for an answer that never comes."""
 
     name: str
@@ -58,8 +59,8 @@ class Kind:
     give_up: bool = False
 
 
-def answered(name: str, **answer: Any) -> Kind:
-    return Kind(name, lambda proxy, _page: proxy.answer(POST, "POST", **answer))
+def answered(name: str, **answer: Any) -> FaultKind:
+    return FaultKind(name, lambda proxy, _page: proxy.answer(POST, "POST", **answer))
 
 
 def without_cookie(name: str) -> Callable[[FaultProxy, Any], None]:
@@ -67,8 +68,8 @@ def without_cookie(name: str) -> Callable[[FaultProxy, Any], None]:
 
 
 FAULTS = (
-    Kind("dropped", lambda proxy, _page: proxy.drop(POST, "POST")),
-    Kind("half-open", lambda proxy, _page: proxy.half_open(POST, "POST"), give_up=True),
+    FaultKind("dropped", lambda proxy, _page: proxy.drop(POST, "POST")),
+    FaultKind("half-open", lambda proxy, _page: proxy.half_open(POST, "POST"), give_up=True),
     answered("portal"),
     answered("empty JSON", body=b"{}", content_type="application/json"),
     answered("text", body=b"OK", content_type="text/plain"),
@@ -76,34 +77,32 @@ FAULTS = (
     answered("too large", status=413),
     answered("too many", status=429),
     answered("gateway", status=502),
-    Kind("outdated token", without_cookie("csrftoken")),
-    Kind("signed out", without_cookie("sessionid")),
-    Kind("answer lost", lambda proxy, _page: proxy.drop(POST, "POST", forward=True)),
-    Kind("cut", lambda proxy, _page: proxy.cut(POST, "POST")),
+    FaultKind("outdated token", without_cookie("csrftoken")),
+    FaultKind("signed out", without_cookie("sessionid")),
+    FaultKind("answer lost", lambda proxy, _page: proxy.drop(POST, "POST", forward=True)),
+    FaultKind("cut", lambda proxy, _page: proxy.cut(POST, "POST")),
 )
 # Ways that send their form by the same script as the others, so that together they meet each fault at least twice.
 TURNS = ("silence", "window", "erase", "replay", "skip", "alert", "acknowledge")
 FEW = tuple(kind for kind in FAULTS if kind.name in ("answer lost", "portal", "gateway"))
 
 
-# -- the scene --------------------------------------------------------------------------------------------------------
+# -- the pages --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def scene_of(
-    new_page: Callable[..., Any], stack: live.Stack, proxy: FaultProxy
-) -> Iterator[Callable[[str, str], Scene]]:
+def set_up(new_page: Callable[..., Any], stack: live.Stack, proxy: FaultProxy) -> Iterator[Callable[[str, str], Setup]]:
     """Returns a function that opens a person's browser, which reaches the server through the proxy."""
     contexts = []
 
-    def make(role: str, lacking: str) -> Scene:
+    def make(role: str, lacking: str) -> Setup:
         page = new_page(role, at="", base_url=proxy.url)
         contexts.append(page.context)
         page.add_init_script(TIMEOUTS + BROWSERS[lacking])
         if lacking != "usual":
             proxy.block_upgrades()
             page.route("**/admin/js/theme.js", lambda route: route.fulfill(body=""))  # Django's, which needs storage
-        return Scene(stack, proxy, page, new_page("admin", at=""))
+        return Setup(stack, proxy, page, new_page("admin", at=""))
 
     yield make
     stack.query(HIDE)
@@ -112,25 +111,25 @@ def scene_of(
 
 
 @contextmanager
-def failing(scene: Scene, kind: Kind) -> Iterator[None]:
+def failing(setup: Setup, kind: FaultKind) -> Iterator[None]:
     """Lets saves fail; afterwards the network works, and the session is back."""
-    cookies = scene.page.context.cookies()
-    fault = kind.begin(scene.proxy, scene.page)
+    cookies = setup.page.context.cookies()
+    fault = kind.begin(setup.proxy, setup.page)
     yield
     if fault is not None:
-        scene.proxy.heal(fault)
-    scene.page.context.add_cookies(cookies)
+        setup.proxy.heal(fault)
+    setup.page.context.add_cookies(cookies)
 
 
 # The browser tests these at each frame; `expect` looks less often, which takes a third of the time of all.
-TOLD = "() => document.querySelector('.toast')"
+HAS_TOAST = "() => document.querySelector('.toast')"
 EMPTY = "() => document.querySelector('[data-queued]').hidden"
 AT_VERSION = "(version) => document.querySelector('[name=base_version]').value === version"
 
 
-def press(scene: Scene, kind: Kind, button: str) -> None:
+def press(setup: Setup, kind: FaultKind, button: str) -> None:
     """Presses a button and waits until the page says what became of it."""
-    page = scene.page
+    page = setup.page
     page.evaluate("document.querySelector('[data-toasts]').replaceChildren()")
     if kind.give_up:
         with page.expect_request(re.compile(POST)):
@@ -138,27 +137,27 @@ def press(scene: Scene, kind: Kind, button: str) -> None:
         page.evaluate("dispatchEvent(new Event('give-up'))")
     else:
         page.click(button)
-    page.wait_for_function(TOLD)
+    page.wait_for_function(HAS_TOAST)
     expect(page.locator(".toast").first, kind.name).to_be_visible()
 
 
-def save_slowly(scene: Scene, way: Way) -> None:
+def save_slowly(setup: Setup, way: Way) -> None:
     """Presses the button twice while the answer is delayed."""
-    slow = scene.proxy.hold(POST, "POST")
-    scene.page.click(way.save)
+    slow = setup.proxy.hold(POST, "POST")
+    setup.page.click(way.save)
     slow.wait()
-    scene.page.locator(way.save).dispatch_event("click")
-    scene.proxy.heal(slow)
+    setup.page.locator(way.save).dispatch_event("click")
+    setup.proxy.heal(slow)
     assert slow.hits == 1
 
 
-def back(scene: Scene) -> None:
+def reconnect(setup: Setup) -> None:
     """Lets the page notice that the network works."""
-    with scene.page.expect_response("**/offline/person/"):
-        scene.page.evaluate("dispatchEvent(new Event('give-up')); dispatchEvent(new Event('online'))")
+    with setup.page.expect_response("**/offline/person/"):
+        setup.page.evaluate("dispatchEvent(new Event('give-up')); dispatchEvent(new Event('online'))")
 
 
-def faults_of(name: str, lacking: str) -> list[Kind]:
+def faults_of(name: str, lacking: str) -> list[FaultKind]:
     """The faults that a way meets: all, or of the ways in `TURNS` a third each and the lost answer, except in long."""
     kinds = FAULTS if lacking == "usual" else FEW
     if LONG or name not in TURNS:
@@ -170,24 +169,24 @@ def faults_of(name: str, lacking: str) -> list[Kind]:
 @pytest.mark.parametrize("lacking", ["usual", "bare"])
 @pytest.mark.parametrize("name", WAYS)
 def test_text_of_a_page_survives_each_fault_and_is_saved_once(
-    scene_of: Callable[[str, str], Scene], name: str, lacking: str
+    set_up: Callable[[str, str], Setup], name: str, lacking: str
 ) -> None:
     way, text = WAYS[name], f"t{uuid.uuid4().hex[:10]}"
-    scene = scene_of(way.role, lacking)
-    way.open(scene, text)
-    address = scene.page.url
-    scene.page.evaluate("window.samePage = true")
+    setup = set_up(way.role, lacking)
+    way.open(setup, text)
+    address = setup.page.url
+    setup.page.evaluate("window.samePage = true")
     for kind in faults_of(name, lacking):
-        with failing(scene, kind):
-            press(scene, kind, way.save)
+        with failing(setup, kind):
+            press(setup, kind, way.save)
             for selector, value in way.fields(text).items():
-                expect(scene.page.locator(selector), kind.name).to_have_value(value)
-            assert (scene.page.url, scene.page.evaluate("window.samePage")) == (address, True), kind.name
-            assert way.saved(scene, text) <= 1, kind.name
-        back(scene)
-    save_slowly(scene, way)
-    expect(scene.page.locator(way.done).first).to_be_visible()
-    assert way.saved(scene, text) == 1
+                expect(setup.page.locator(selector), kind.name).to_have_value(value)
+            assert (setup.page.url, setup.page.evaluate("window.samePage")) == (address, True), kind.name
+            assert way.saved(setup, text) <= 1, kind.name
+        reconnect(setup)
+    save_slowly(setup, way)
+    expect(setup.page.locator(way.done).first).to_be_visible()
+    assert way.saved(setup, text) == 1
 
 
 # -- records, whose saves are queued ----------------------------------------------------------------------------------
@@ -196,40 +195,40 @@ def test_text_of_a_page_survives_each_fault_and_is_saved_once(
 @pytest.mark.parametrize("lacking", ["usual", "lockless", "bare"])
 @pytest.mark.parametrize("name", RECORDS)
 def test_text_of_a_record_survives_each_fault_and_is_saved_once(
-    scene_of: Callable[[str, str], Scene], stack: live.Stack, name: str, lacking: str
+    set_up: Callable[[str, str], Setup], stack: live.Stack, name: str, lacking: str
 ) -> None:
     """Another person saves before each attempt. A browser without a queue saves again at the next attempt."""
     way = RECORDS[name]
-    scene, other = scene_of(way.role, lacking), SecondPerson(stack, "manager")
-    scene.key = way.create(scene)
-    record(scene.page, scene.key, way.category)
-    expect(scene.page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
-    scene.page.evaluate("window.samePage = true")
-    version, theirs, queues = 1, way.stored(scene)[1], lacking != "bare"
-    chip = scene.page.locator("[data-queued]")
+    setup, other = set_up(way.role, lacking), SecondPerson(stack, "manager")
+    setup.key = way.create(setup)
+    record(setup.page, setup.key, way.category)
+    expect(setup.page.locator("[data-record][data-ready] form[data-ready]")).to_be_visible()
+    setup.page.evaluate("window.samePage = true")
+    version, theirs, queues = 1, way.stored(setup)[1], lacking != "bare"
+    chip = setup.page.locator("[data-queued]")
     for number, kind in enumerate(FAULTS if lacking == "usual" else FEW):
         text = f"{number} {kind.name}"
         if way.theirs:
             theirs, version = f"theirs {number}", version + 1
-            other.save(f"{way.category}.update", scene.key, way.theirs(theirs))
-        way.type(scene, text)
-        with failing(scene, kind):
-            press(scene, kind, "[data-save]")
-            assert scene.page.evaluate("window.samePage"), kind.name
+            other.save(f"{way.category}.update", setup.key, way.theirs(theirs))
+        way.type(setup, text)
+        with failing(setup, kind):
+            press(setup, kind, "[data-save]")
+            assert setup.page.evaluate("window.samePage"), kind.name
             if queues and kind.name not in ("too large", "outdated token"):
                 expect(chip, kind.name).to_have_text("1 waiting")
-        back(scene)
+        reconnect(setup)
         if queues and kind.name != "too large":
             version += 1
-            scene.page.wait_for_function(EMPTY)
+            setup.page.wait_for_function(EMPTY)
             expect(chip, kind.name).to_be_hidden()
-            assert way.stored(scene) == (text, theirs, version), kind.name
-            scene.page.wait_for_function(AT_VERSION, arg=str(version))
-        assert way.stored(scene)[1] == theirs, kind.name
-    way.type(scene, "last")
-    scene.page.click("[data-save]")
-    expect(scene.page.locator(".toast.success", has_text="Saved as version").last).to_be_visible()
-    assert way.stored(scene)[:2] == ("last", theirs)
-    assert scene.sql("select count(*) from conflicts where key = %s", scene.key) == 0
+            assert way.stored(setup) == (text, theirs, version), kind.name
+            setup.page.wait_for_function(AT_VERSION, arg=str(version))
+        assert way.stored(setup)[1] == theirs, kind.name
+    way.type(setup, "last")
+    setup.page.click("[data-save]")
+    expect(setup.page.locator(".toast.success", has_text="Saved as version").last).to_be_visible()
+    assert way.stored(setup)[:2] == ("last", theirs)
+    assert setup.sql("select count(*) from conflicts where key = %s", setup.key) == 0
     if lacking == "usual":
-        assert way.stored(scene)[2] == version + 1
+        assert way.stored(setup)[2] == version + 1

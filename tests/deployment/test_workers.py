@@ -50,7 +50,7 @@ RESUMING = (
     "events.tasks.finish_erasures",
 )
 REFRESH = "metrics.materialized.tasks.refresh_views"
-PREFIX = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+UNACKED, UNACKED_INDEX = valkey.broker_key("unacked"), valkey.broker_key("unacked_index")
 
 # What each job waits for. A rebuild tries again and again to lock its table.
 LOCKS = """
@@ -73,9 +73,9 @@ class Worker:
 
     def __init__(self, **environment: str) -> None:
         with (Path(os.environ["DATA_DIR"]) / "worker.log").open("ab") as output:
-            self.process = self._started(environment, output)
+            self.process = self._start(environment, output)
 
-    def _started(self, environment: dict[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _start(self, environment: dict[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             processes.child_command(
                 [sys.executable, "-m", "celery", "-A", "backoffice", "worker", "-c", "5", "--without-mingle"],
@@ -106,14 +106,13 @@ class Worker:
 @pytest.fixture
 def workers() -> Iterator[list[Worker]]:
     started: list[Worker] = []
-    with current_app.connection_for_write() as broker:
-        current_app.control.purge(broker)  # of the tasks that other tests left
+    live.purge_queues()
     queue = valkey.shared_client("queue")
-    queue.delete(f"{PREFIX}unacked", f"{PREFIX}unacked_index")
+    queue.delete(UNACKED, UNACKED_INDEX)
     yield started
     for worker in started:
         worker.kill()
-    queue.delete(f"{PREFIX}unacked", f"{PREFIX}unacked_index")
+    queue.delete(UNACKED, UNACKED_INDEX)
 
 
 def person(records: int) -> uuid.UUID:
@@ -127,7 +126,8 @@ def person(records: int) -> uuid.UUID:
 def left_in_queue() -> tuple[int, int]:
     """The number of tasks that wait, and of those that a worker has and has not acknowledged."""
     queue = valkey.shared_client("queue")
-    return sum(queue.llen(f"{PREFIX}{name}") for name in settings.CELERY_TASK_QUEUES), queue.hlen(f"{PREFIX}unacked")
+    waiting = sum(queue.llen(valkey.broker_key(name)) for name in settings.CELERY_TASK_QUEUES)
+    return waiting, queue.hlen(UNACKED)
 
 
 def outcome() -> dict[str, Any]:
@@ -224,7 +224,7 @@ def state_of(table: str) -> str:
 def deliver_again() -> None:
     """Deliver the tasks that were not acknowledged, as Celery does after the visibility timeout."""
     with current_app.connection_for_write() as broker:
-        for tag in valkey.shared_client("queue").hkeys(f"{PREFIX}unacked"):
+        for tag in valkey.shared_client("queue").hkeys(UNACKED):
             broker.default_channel.qos.restore_by_tag(tag.decode())
 
 

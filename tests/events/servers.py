@@ -130,7 +130,7 @@ def used(*servers: Postgres, database: str = DATABASE, host: str = "", **given: 
 @contextlib.contextmanager
 def forgotten() -> Iterator[None]:
     """Forget at the end what was noted about a log outside of its database: a copy has the log of its original."""
-    before, primary.KNOWN = primary.KNOWN, primary.Known()
+    before, primary.KNOWN = primary.KNOWN, primary.KnownHistory()
     try:
         yield
     finally:

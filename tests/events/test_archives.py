@@ -335,17 +335,20 @@ def test_process_that_starts_or_wakes_within_an_archived_range_follows_the_rest(
             reader,
             before=lambda _: None,
             deliver=lambda encoded: delivered.append(encoded.event.position),
-            on_continue=lambda _: None,
+            on_continue=lambda _shared, _lost: None,
             on_rewind=rewound.append,
             relay_reachable=lambda: False,
         )
         try:
-            await following._fill()
-            assert (delivered, rewound) == (expected, []), "its ring would have begun in the archive"
-            following.position = 3  # as if it had read nothing while the log was archived
-            await following._fill()
-            assert rewound == ["too_old"]
-            assert (following.position, delivered) == (expected[-1], [*expected, *expected])
+            async with asyncio.TaskGroup() as group:  # fails if `follow` ends
+                task = group.create_task(following.follow())
+                await following.ready.wait()
+                assert (delivered, rewound) == (expected, []), "its ring would have begun in the archive"
+                following.position = 3  # as if it had read nothing while the log was archived
+                await following.refresh()
+                assert rewound == ["too_old"]
+                assert (following.position, delivered) == (expected[-1], [*expected, *expected])
+                task.cancel()
         finally:
             freshness.LOCAL.disconnect()
             await reader.close()

@@ -27,8 +27,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def worker() -> Iterator[None]:
-    with celery_app.connection_for_write() as connection:
-        celery_app.control.purge(connection)  # of the tasks that other tests left
+    live.purge_queues()
     with live.worker_thread():
         yield
 
@@ -176,21 +175,14 @@ def test_unreachable_queue_is_reported_and_the_request_can_be_repeated(monkeypat
     assert state("users") == "waits"
 
 
-# -- lost workers -----------------------------------------------------------------------------------------------------
+# -- lost workers: they took their tasks from the queue, and were killed ----------------------------------------------
 
 
 @pytest.fixture
 def empty_queue() -> Iterator[None]:
-    with celery_app.connection_for_write() as connection:
-        celery_app.control.purge(connection)
-        yield
-        celery_app.control.purge(connection)
-
-
-def lose_tasks() -> None:
-    """Empty the queue, as workers do that are killed later."""
-    with celery_app.connection_for_write() as connection:
-        celery_app.control.purge(connection)
+    live.purge_queues()
+    yield
+    live.purge_queues()
 
 
 def test_task_of_an_unfinished_job_is_sent_again_unless_it_waits_in_the_queue(empty_queue: None) -> None:
@@ -198,11 +190,11 @@ def test_task_of_an_unfinished_job_is_sent_again_unless_it_waits_in_the_queue(em
     version = jobs.request_rebuild("users").version
     checked = jobs.request_verification().version
     assert tasks.resume_jobs() == []
-    lose_tasks()
+    live.purge_queues()
     lost = [f"events.tasks.rebuild users {version}", f"events.tasks.verify_log {checked}"]
     assert tasks.resume_jobs() == lost
     assert tasks.resume_jobs() == [], "they wait"
-    lose_tasks()
+    live.purge_queues()
     tasks.rebuild("users", version)
     tasks.verify_log(checked)
     assert tasks.resume_jobs() == []
@@ -215,9 +207,8 @@ def test_task_of_an_unfinished_job_is_sent_again_unless_it_waits_in_the_queue(em
 
 def test_malformed_message_in_the_queue_does_not_keep_a_job_from_being_sent_again(empty_queue: None) -> None:
     checked = jobs.request_verification().version
-    lose_tasks()
-    queue = f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}{settings.LONG_QUEUE}"
-    client = valkey.shared_client("queue")
+    live.purge_queues()
+    queue, client = valkey.broker_key(settings.LONG_QUEUE), valkey.shared_client("queue")
     named = '{"headers": {"task": "events.tasks.verify_log"}, "body": %s}'
     malformed = ["no JSON", "[]", "{}", '{"headers": null}', named % '"?"', named % "null", named % '"e30="']
     client.rpush(queue, *malformed)
@@ -240,13 +231,13 @@ def test_rebuild_that_failed_or_was_cancelled_is_not_sent_again(
     with monkeypatch.context() as broken:
         broken.setattr(rebuild.Builder, "project", fail)
         tasks.rebuild("users", version)
-    lose_tasks()
+    live.purge_queues()
     assert "broken" in str(jobs.progress_of("users").error)
     assert tasks.resume_jobs() == []
     jobs.request_rebuild("users")
-    lose_tasks()
+    live.purge_queues()
     assert len(tasks.resume_jobs()) == 1
-    lose_tasks()
+    live.purge_queues()
     jobs.cancel_rebuild("users")
     assert tasks.resume_jobs() == []
 
@@ -265,13 +256,13 @@ def test_failed_check_of_the_log_is_shown_and_not_repeated(empty_queue: None, mo
     assert failed is not None
     assert failed.data == {"error": "ZeroDivisionError"}
     assert jobs.last_verification() == (None, None)
-    lose_tasks()
+    live.purge_queues()
     assert tasks.resume_jobs() == []
     version, failure = jobs.request_verification().version, errors.StoreUnavailable()
     with pytest.raises(errors.StoreUnavailable):
         jobs.do_verification(version)
     assert jobs.failed_verification() is None
-    lose_tasks()
+    live.purge_queues()
     assert len(tasks.resume_jobs()) == 1, "the next worker may reach the database"
 
 

@@ -12,7 +12,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection
 
 from backoffice import health
-from events import errors, head, store
+from events import errors, head, store, witness
 from events.db import primary
 from events.subscriptions import checkpoints
 from tests.events import effects, servers
@@ -20,6 +20,8 @@ from tests.events import effects, servers
 FIRST = primary.History(log="log", epoch="first", started_at=1.0)
 SECOND = primary.History(log="log", epoch="second", started_at=0.5, ended=frozenset({"first"}))
 SIBLING = primary.History(log="log", epoch="sibling", started_at=2.0, ended=frozenset({"first"}))
+# As after a promotion or a recovery: the next reader of the epoch draws a new one.
+MOVED = "update events_epoch set place = 'elsewhere'"
 
 
 @pytest.mark.parametrize(
@@ -33,11 +35,13 @@ SIBLING = primary.History(log="log", epoch="sibling", started_at=2.0, ended=froz
         (FIRST, primary.History(log="a copy", epoch="third", started_at=9.0, ended=frozenset({"first"})), False),
     ],
 )
-def test_order_of_two_histories(one: primary.History, other: primary.History, is_older: bool) -> None:
+def test_older_history_was_continued_by_the_other_or_began_earlier(
+    one: primary.History, other: primary.History, is_older: bool
+) -> None:
     assert one.is_older_than(other) is is_older
 
 
-def test_process_keeps_what_it_knew_before_the_newest_history(db: None) -> None:
+def test_process_refuses_each_history_before_the_newest_it_knew(db: None) -> None:
     with servers.forgotten():
         known = primary.KNOWN
         assert known.accepts(FIRST)
@@ -49,17 +53,18 @@ def test_process_keeps_what_it_knew_before_the_newest_history(db: None) -> None:
 def test_record_reaches_other_processes_and_returns_when_it_is_lost(db: None) -> None:
     with servers.forgotten():
         primary.KNOWN.accepts(SECOND)
-        primary.KNOWN.look()
-        assert primary._recorded("log") == [SECOND, SECOND], "in Valkey and in the file"
-        other = primary.Known()
+        primary.KNOWN.refresh()
+        assert primary.recorded("log") == [SECOND, SECOND], "in Valkey and in the file"
+        other = primary.KnownHistory()
         other.accepts(FIRST)
-        other.look()
+        other.refresh()
         assert other.history is not None
         assert other.history.epoch == "second"
         primary.file("log").write_text("{")
-        other._looked = float("-inf")
-        other.look()
-        assert [one and one.epoch for one in primary._recorded("log")] == ["second", "second"]
+        third = primary.KnownHistory()
+        third.accepts(SECOND)
+        third.refresh()
+        assert [one and one.epoch for one in primary.recorded("log")] == ["second", "second"]
 
 
 @pytest.fixture
@@ -82,11 +87,32 @@ def _raw() -> Any:
     return connection.connection
 
 
-def test_kept_connection_to_a_former_primary_is_closed_when_its_lease_is_renewed(successor: primary.History) -> None:
+@pytest.mark.parametrize(
+    "use",
+    [lambda: checkpoints.acquire(effects.subscription(name="kept"), "a"), lambda: witness.observe(1)],
+    ids=["lease", "witness"],
+)
+def test_kept_connection_to_a_former_primary_is_closed_when_it_is_used(
+    successor: primary.History, use: Callable[[], object]
+) -> None:
     raw = _raw()
     with pytest.raises(errors.NotPrimary, match="is a former primary"):
-        checkpoints.acquire(effects.subscription(name="kept"), "a")
+        use()
     assert raw.closed
+
+
+def test_epoch_that_is_drawn_on_an_open_connection_is_known_at_once(transactional_db: None) -> None:
+    with servers.forgotten():
+        servers.disconnect()
+        effects.grow()  # an empty log would share nothing with a hub of this process that has followed other tests
+        before = head.epoch()
+        with psycopg.connect(**health.parameters(), autocommit=True) as administrator:
+            administrator.execute(MOVED)
+        drawn = head.epoch()
+        assert drawn != before
+        assert primary.KNOWN.history is not None
+        assert primary.KNOWN.history.epoch == drawn
+        servers.disconnect()
 
 
 def test_probe_and_command_name_a_former_primary(successor: primary.History, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +126,7 @@ def test_probe_and_command_name_a_former_primary(successor: primary.History, mon
 
 def test_server_that_was_promoted_and_not_used_since_is_no_former_primary(successor: primary.History) -> None:
     with psycopg.connect(**health.parameters(), autocommit=True) as administrator:
-        administrator.execute("update events_epoch set place = 'elsewhere'")  # as after a promotion or a recovery
+        administrator.execute(MOVED)
     servers.disconnect()
     assert effects.grow() > 0
     assert head.epoch() not in {"successor", *successor.ended}
@@ -111,14 +137,14 @@ def test_server_that_was_promoted_and_not_used_since_is_no_former_primary(succes
 def test_command_on_a_restored_copy_does_not_make_others_refuse_the_original(db: None, settings: Any) -> None:
     with servers.forgotten():
         primary.KNOWN.accepts(FIRST)
-        primary.KNOWN.look()
+        primary.KNOWN.refresh()
         settings.IS_COMMAND = True
-        command = primary.Known()
+        command = primary.KnownHistory()
         command.accepts(FIRST)
-        command.look()
+        command.refresh()
         assert command.accepts(SECOND), "the copy drew an epoch"
-        command.look()
-        assert [one and one.epoch for one in primary._recorded("log")] == ["first", "first"]
+        command.refresh()
+        assert [one and one.epoch for one in primary.recorded("log")] == ["first", "first"]
 
 
 async def _connect_async() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from devtools.postgres import Postgres
+from tests.events import servers
 from tests.realtime import harness
 
 
@@ -29,6 +31,13 @@ def relay(transactional_db: None) -> Iterator[harness.Relay]:
 def writer(transactional_db: None) -> Iterator[harness.Writer]:
     with harness.writing() as writer:
         yield writer
+
+
+@pytest.fixture
+def pair(transactional_db: None) -> Iterator[tuple[Postgres, Postgres]]:
+    """A primary and its asynchronous standby; this process uses whichever of the two accepts events."""
+    with servers.pair() as found:
+        yield found
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Writers and clients that notice when a failover gives a position twice in one history."""
+"""Appends events and receives them, and fails where a failover gives a position twice in one history."""
 
 from __future__ import annotations
 
@@ -46,24 +46,27 @@ class Appended:
         return position
 
 
-class Follower:
-    """A client with what it received: the positions of events since its last reset, and the topics of its resets."""
+class Watcher:
+    """A client that keeps the positions of events since its last reset, and the topics of its resets."""
 
     def __init__(self, live: client.Client) -> None:
         self.live = live
         self.positions: list[int] = []
         self.reset: list[str] = []
+        self._changed = asyncio.Event()  # a position was received, or `_watch` has ended
         self._task: asyncio.Task[None] | None = None
 
     async def follow(self, topic: str, since: frames.Since | None) -> None:
         await self.live.follow(topic, since=since)
         self._task = asyncio.create_task(self._watch())
+        self._task.add_done_callback(lambda _: self._changed.set())
 
     async def _watch(self) -> None:
         async for item in self.live:
             if isinstance(item, frames.EventFrame):
                 assert item.position > max(self.positions, default=0), "a position came twice, without a reset"
                 self.positions.append(item.position)
+                self._changed.set()
             elif isinstance(item, frames.Reset):
                 assert item.reason == "epoch"
                 self.positions.clear()
@@ -71,11 +74,13 @@ class Follower:
                 await self.live.follow(*item.topics, since=frames.Since(item.epoch, item.position))
 
     async def until(self, position: int) -> None:
+        """Wait for the event at this position; fails if the client ends before."""
         async with asyncio.timeout(harness.TIMEOUT):
             while position not in self.positions:
                 assert self._task is not None
                 assert not self._task.done(), self._task
-                await asyncio.sleep(0.02)
+                self._changed.clear()
+                await self._changed.wait()
 
     async def end(self) -> None:
         if self._task is not None:
@@ -87,13 +92,13 @@ class Follower:
 @contextlib.asynccontextmanager
 async def following(
     server: Server, session: str, topics: list[tuple[str, frames.Since | None]]
-) -> AsyncIterator[list[Follower]]:
+) -> AsyncIterator[list[Watcher]]:
     """A client for each topic."""
-    found: list[Follower] = []
+    found: list[Watcher] = []
     async with contextlib.AsyncExitStack() as opened:
         for topic, since in topics:
             live = await opened.enter_async_context(server.client(session))
-            found.append(Follower(live))
+            found.append(Watcher(live))
             opened.push_async_callback(found[-1].end)
             await found[-1].follow(topic, since)
         await server.until(lambda: sum(len(socket.live) for socket in server.hub.sockets.values()) >= len(topics))

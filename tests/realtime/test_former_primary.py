@@ -29,13 +29,6 @@ from tests.realtime.harness import Relay, Server, run_scenario
 pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture
-def pair(transactional_db: None) -> Iterator[tuple[Postgres, Postgres]]:
-    """A primary and its asynchronous standby; this process uses whichever of the two accepts events."""
-    with servers.pair() as found:
-        yield found
-
-
 def newest(server: Postgres) -> int:
     """The last position of a server's log."""
     with psycopg.connect(server.url(connection.settings_dict["NAME"])) as session:
@@ -86,7 +79,7 @@ def test_former_primary_is_refused_until_it_is_a_standby(pair: tuple[Postgres, P
 
     for later in (False, True):  # a process that has seen the failover, and one that starts after it
         if later:
-            primaries.KNOWN = primaries.Known()
+            primaries.KNOWN = primaries.KnownHistory()
         for _ in range(3):
             servers.disconnect()
             effects.grow()
@@ -99,8 +92,8 @@ def test_former_primary_is_refused_until_it_is_a_standby(pair: tuple[Postgres, P
     found = doctor.servers()
     assert (found.state, servers.host_of(former) in found.text) == ("wrong", True), found
 
-    alone(former, new)
-    as_replica(former, new)
+    check_alone(former, new)
+    check_as_replica(former, new)
     rebuild(former, successor)
     with psycopg.connect(former.url(connection.settings_dict["NAME"]), autocommit=True) as copy:
         position = effects.grow()
@@ -110,8 +103,8 @@ def test_former_primary_is_refused_until_it_is_a_standby(pair: tuple[Postgres, P
     assert doctor.servers().state == "ok"
 
 
-def alone(former: Postgres, new: str) -> None:
-    """Where only the former primary can be reached, nothing is written and the reason is named."""
+def check_alone(former: Postgres, new: str) -> None:
+    """Check that nothing is written, and the reason is named, where only the former primary can be reached."""
     settings, before = connection.settings_dict, newest(former)
     kept = {"HOST": settings["HOST"], "OPTIONS": settings["OPTIONS"]}
     servers.disconnect()
@@ -126,8 +119,8 @@ def alone(former: Postgres, new: str) -> None:
     assert newest(former) == before
 
 
-def as_replica(former: Postgres, new: str) -> None:
-    """A former primary, or a standby of one, is not read from, although it has the positions asked for."""
+def check_as_replica(former: Postgres, new: str) -> None:
+    """Check that a former primary, or a standby of one, is not read from although it has the positions asked for."""
     known = freshness.Freshness()
     known.start(new, 1)
     known.trusted_until = float("inf")

@@ -1,12 +1,9 @@
-"""A failover to a standby that lacks acknowledged events: only who has seen those starts over, and nothing believes
-their positions.
-"""
+"""A failover that loses acknowledged events resets only clients that saw them; no cache trusts their positions."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,13 +32,6 @@ LOST = 400 if LONG else 40
 WATCHERS = 60 if LONG else 6
 
 
-@pytest.fixture
-def pair(transactional_db: None) -> Iterator[tuple[Postgres, Postgres]]:
-    """A primary and its asynchronous standby; this process uses whichever of the two accepts events."""
-    with servers.pair() as found:
-        yield found
-
-
 def count_users() -> int:
     return int(store.query("select count(*) from users")[0][0])
 
@@ -52,13 +42,13 @@ def shared_stamp(key: str) -> tuple[str, int]:
     return found[0].decode(), int(found[1])
 
 
-def socket_of(server: Server, follower: failover.Follower) -> sockets.Socket:
-    assert follower.live.welcome is not None
-    return server.hub.sockets[follower.live.welcome.connection_id]
+def socket_of(server: Server, watcher: failover.Watcher) -> sockets.Socket:
+    assert watcher.live.welcome is not None
+    return server.hub.sockets[watcher.live.welcome.connection_id]
 
 
 def note_the_end(of: hub.Hub, slow: sockets.Socket, pinged: sockets.Socket) -> None:
-    """One socket falls behind at a lost position without an event to send, another one is told that position."""
+    """Let one socket fall behind at a lost position without an event to send, and ping another one with it."""
     slow.recheck_pending = True  # it cannot catch up
     of.catch_up.fall_behind(slow)
     of.heartbeat.announce(pinged, pinged.now(), of.position, of.epoch)

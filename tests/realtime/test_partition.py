@@ -1,4 +1,4 @@
-"""The link to PostgreSQL or Valkey is cut without a word: no thread waits for long, and everything continues after it.
+"""A link that drops every packet to PostgreSQL or Valkey blocks no thread for long; everything continues after it.
 
 The servers run in a network namespace of their own. The limits of a connection are a fifth of the product's, except in
 the long form.

@@ -174,7 +174,7 @@ def archive_files() -> Finding:
 
 def servers() -> Finding:
     """Checks that no server of DATABASE_URL that accepts writes is a former primary."""
-    found = primary.accepting(health.parameters())
+    found = primary.writable_servers(health.parameters())
     if former := [name for name, is_former in found.items() if is_former]:
         text = f"{', '.join(former)} accepts writes, but another server has continued its history"
         return Finding("servers", "wrong", f"{text}: stop it; see docs/several-hosts.md, The primary is lost")
@@ -333,11 +333,9 @@ def _options() -> str:
 
 def valkey() -> Finding:
     """Checks that Valkey is reachable, and that the one with the task queue never evicts keys."""
-    effects = {"REDIS_URL": "live updates poll"} | (
-        {"REDIS_QUEUE_URL": "tasks wait"}
-        if settings.REDIS_QUEUE_URL
-        else {"REDIS_URL": "live updates poll, tasks wait"}
-    )
+    effects = {"REDIS_URL": "live updates poll, tasks wait"}
+    if settings.REDIS_QUEUE_URL:
+        effects = {"REDIS_URL": "live updates poll", "REDIS_QUEUE_URL": "tasks wait"}
     for name, effect in effects.items():
         try:
             with valkey_clients.client("queue" if name == "REDIS_QUEUE_URL" else "background") as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Mapping
 from typing import Final
@@ -206,6 +207,17 @@ RULES: Final[Mapping[str, CreateRule]] = {
         title=gettext_noop("Conflicts wait"), metric="conflicts.oldest", warn=24 * 3600, for_seconds=0, keep_seconds=0
     ),
 }
+
+
+# Set once this process has written them. Tests and benchmarks with rules of their own set it before they judge.
+SEEDED: Final = threading.Event()
+
+
+def seed_once() -> None:
+    """Calls `seed` unless this process has done so; repeats it after an error."""
+    if not SEEDED.is_set():
+        seed()
+        SEEDED.set()
 
 
 def seed() -> list[str]:

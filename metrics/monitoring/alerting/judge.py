@@ -46,13 +46,10 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     state: domain.Alert
 
 
-_is_seeded = False
-
-
 def judge(slot: int) -> list[Result]:
     """Judges all rules at this slot; returns the results of the commands that had to be sent."""
     with _contained("the default rules"):
-        _seed_once()  # 1
+        defaults.seed_once()  # 1
     found, orphans = load(slot)  # 2
     samples = _sampled(found, slot)
     results = []
@@ -195,13 +192,6 @@ def _send(key: str, data: types.CommandData, slot: int, name: str, episode: int 
             return [dispatching.dispatch(types.Command(id=command_id, key=key, data=data))]
         except errors.IdempotencyKeyReused:
             return []
-
-
-def _seed_once() -> None:
-    global _is_seeded  # noqa: PLW0603 - once for each process
-    if not _is_seeded:
-        defaults.seed()
-        _is_seeded = True
 
 
 @contextlib.contextmanager

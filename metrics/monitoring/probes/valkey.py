@@ -39,14 +39,15 @@ def read(slot: int) -> Readings:
 
 def read_queue(_slot: int) -> Readings:
     """The number of tasks that wait in any queue or are fetched, and the age of the oldest that waits."""
-    prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
-    names = [f"{prefix}{queue}{priority}" for queue in settings.CELERY_TASK_QUEUES for priority in PRIORITIES]
+    names = [
+        valkey.broker_key(f"{queue}{priority}") for queue in settings.CELERY_TASK_QUEUES for priority in PRIORITIES
+    ]
     with valkey.shared_client("queue").pipeline(transaction=False) as pipe:
         for name in names:
             pipe.llen(name)
         for name in names:
             pipe.lindex(name, -1)
-        pipe.hlen(f"{prefix}unacked")
+        pipe.hlen(valkey.broker_key("unacked"))
         answers = pipe.execute()
     waiting, oldest, fetched = answers[: len(names)], answers[len(names) : -1], answers[-1]
     sent = [at for raw in oldest if raw is not None and (at := _sent_at(raw)) is not None]

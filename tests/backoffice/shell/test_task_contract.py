@@ -54,12 +54,9 @@ def test_schedule_sends_tasks_of_the_contract_without_arguments() -> None:
         assert entry.keys() <= {"task", "schedule", "options"}
 
 
-PREFIX = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
-
-
 def sent_by(act: Callable[[], object]) -> list[tuple[str, list[Any], dict[str, Any]]]:
     """Name and arguments of the messages that `act` puts into the queues, which are empty before and afterwards."""
-    queue, names = valkey.shared_client("queue"), [f"{PREFIX}{name}" for name in settings.CELERY_TASK_QUEUES]
+    queue, names = valkey.shared_client("queue"), [valkey.broker_key(name) for name in settings.CELERY_TASK_QUEUES]
     queue.delete(*names)
     act()
     found = []
@@ -93,7 +90,7 @@ def test_message_of_an_earlier_release_is_run_for_the_person_who_requested_it(ow
     with context.acting(actor="staff:7"):
         sent_by(jobs.request_verification)
     message = json.loads(Path(__file__).with_name("queued_task.json").read_text())
-    valkey.shared_client("queue").lpush(f"{PREFIX}{settings.LONG_QUEUE}", json.dumps(message))
+    valkey.shared_client("queue").lpush(valkey.broker_key(settings.LONG_QUEUE), json.dumps(message))
     with live.worker_thread():
         assert processes.wait_until(lambda: jobs.last_verification()[1] is None, 30)
     assert [event.actor for event in store.read_stream(jobs.VERIFICATION)] == ["staff:7", "staff:7"]

@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 
-from metrics.monitoring.alerting import judge
 from tests.metrics.alerting import samples as in_memory
 from tests.metrics.alerting.samples import Samples
 
 
 @pytest.fixture
-def samples(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Samples]:
-    """Samples in memory. The default rules are not written: each test has the rules that it is about."""
-    monkeypatch.setattr(judge, "_is_seeded", True)
+def samples(db: None) -> Iterator[Samples]:
+    """Samples in memory."""
     with in_memory.sampled() as found:
         yield found
 

@@ -247,7 +247,7 @@ def test_defaults_that_cannot_be_written_stop_no_rule(
     def fail() -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(judge, "_is_seeded", False)
+    monkeypatch.setattr(defaults, "SEEDED", threading.Event())
     monkeypatch.setattr(defaults, "seed", fail)
     samples.tick(METRIC, [85] * 6)
     assert history() == ["alert.raised"]

@@ -8,7 +8,6 @@ import pytest
 from django.core.management import call_command
 
 from events import store
-from metrics.monitoring.alerting import judge
 from metrics.monitoring.notify import changes
 from tests.metrics.alerting import samples as in_memory
 from tests.metrics.alerting.samples import do
@@ -17,8 +16,7 @@ TABLES = ("metrics_rule", "metrics_silence", "metrics_alert", "metrics_alert_epi
 
 
 @pytest.mark.usefixtures("own_database")
-def test_rebuilt_tables_equal_those_kept_by_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "_is_seeded", True)
+def test_rebuilt_tables_equal_those_kept_by_the_commands() -> None:
     rule = {"title": "CPU", "metric": "cpu.percent", "warn": 80, "critical": 95, "clear": 70, "for_seconds": 30}
     with in_memory.sampled() as samples:
         escalation = [{"minutes": 1, "channels": []}]

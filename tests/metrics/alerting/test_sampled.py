@@ -45,7 +45,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     slots.empty()
     monkeypatch.setattr(tables, "present_slot", lambda: found.slot)
     monkeypatch.setattr(judge, "present_slot", lambda: found.slot)
-    monkeypatch.setattr(judge, "_is_seeded", True)
     monkeypatch.setattr(sampling, "_partitions_until", {})
     monkeypatch.setattr(table, "PROBES", {"queue": lambda _slot: {("queue.depth", ""): found.depth}})
     yield found

@@ -24,8 +24,7 @@ RULES = {
 
 
 @pytest.fixture(autouse=True)
-def firing(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Samples]:
-    monkeypatch.setattr(judge, "_is_seeded", True)
+def firing(db: None) -> Iterator[Samples]:
     with in_memory.sampled() as found:
         for key, (metric, target) in RULES.items():
             given = {"title": key.title(), "metric": metric, "target": target, "warn": 1, "for_seconds": 0}

@@ -13,7 +13,8 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
 
 import kombu.exceptions
 import msgspec
@@ -32,6 +33,9 @@ from events.types import Event, RecordedEvent, event_type
 
 VERIFICATION: Final = types.stream_name("verification", "log")
 MAX_FINDINGS: Final = 20  # kept in the event; `manage.py verify_events` prints all
+
+# Its name, and its arguments as in JSON.
+Task: TypeAlias = tuple[str, list[Any]]
 
 
 @event_type("rebuild.requested")
@@ -275,31 +279,31 @@ def send(task: str, *arguments: Any) -> None:
         raise QueueUnavailable from error
 
 
-def send_again(task: str, *arguments: Any) -> bool:
-    """Have a worker run a task of a job that is unfinished, unless it waits in the queue; returns whether it was sent.
+def send_again(lost: Sequence[Task]) -> list[Task]:
+    """Have workers run the tasks of unfinished jobs, except those that wait in the queue; returns those sent.
 
-    Raises `QueueUnavailable`.
+    The queue is read once, however many tasks there are. Raises `QueueUnavailable`.
     """
-    key = valkey.broker_key(settings.LONG_QUEUE)
+    if not lost:
+        return []
     try:
-        waiting = valkey.shared_client("queue").lrange(key, 0, -1)
+        messages = valkey.shared_client("queue").lrange(valkey.broker_key(settings.LONG_QUEUE), 0, -1)
     except (redis.RedisError, OSError) as error:
         raise QueueUnavailable from error
-    if any(_is_task(message, task, list(arguments)) for message in waiting):
-        return False
-    send(task, *arguments)
-    return True
+    waiting = {_task_in(message) for message in messages}
+    missing = [task for task in lost if json.dumps(task) not in waiting]
+    for name, arguments in missing:
+        send(name, *arguments)
+    return missing
 
 
-def _is_task(raw: bytes | str, task: str, arguments: list[Any]) -> bool:
-    """Whether a message, as Celery and Kombu store it in Valkey, is of this task; False for one that is malformed."""
+def _task_in(raw: bytes | str) -> str:
+    """The task in a message, as Celery and Kombu store it in Valkey, as JSON; empty for a malformed message."""
     try:
         message = json.loads(raw)
-        return bool(
-            message["headers"]["task"] == task and json.loads(base64.b64decode(message["body"]))[0] == arguments
-        )
+        return json.dumps([message["headers"]["task"], json.loads(base64.b64decode(message["body"]))[0]])
     except (ValueError, LookupError, TypeError):
-        return False
+        return ""
 
 
 def resume() -> list[str]:
@@ -308,7 +312,7 @@ def resume() -> list[str]:
     A job that failed is not repeated, because a person has to look at its error. A task that is sent although its job
     has just begun does nothing. Raises `QueueUnavailable`.
     """
-    lost: list[tuple[str, list[Any]]] = []
+    lost: list[Task] = []
     for progress in read_tables.progress():
         event = _last(stream_of(progress.name))
         if event is not None and is_unfinished(progress, event):
@@ -316,7 +320,7 @@ def resume() -> list[str]:
     event = _last(VERIFICATION)
     if event is not None and event.type == "verification.requested" and not is_verifying():
         lost.append(("events.tasks.verify_log", [event.version]))
-    return [" ".join(map(str, [task, *arguments])) for task, arguments in lost if send_again(task, *arguments)]
+    return [" ".join(map(str, [name, *arguments])) for name, arguments in send_again(lost)]
 
 
 def _last(stream: str) -> RecordedEvent | None:

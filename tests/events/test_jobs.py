@@ -205,6 +205,18 @@ def test_task_of_an_unfinished_job_is_sent_again_unless_it_waits_in_the_queue(em
     assert names(jobs.VERIFICATION)[1:] == [("verification.finished", "system")]
 
 
+def test_queue_is_read_once_however_many_tasks_were_lost(empty_queue: None) -> None:
+    def reads() -> int:
+        found = valkey.shared_client("queue").info("commandstats").get("cmdstat_lrange", {"calls": 0})
+        return int(found["calls"])
+
+    lost: list[jobs.Task] = [("events.tasks.rebuild", ["users", number]) for number in range(20)]
+    before = reads()
+    assert jobs.send_again(lost) == lost
+    assert jobs.send_again(lost) == [], "they wait"
+    assert reads() == before + 2
+
+
 def test_malformed_message_in_the_queue_does_not_keep_a_job_from_being_sent_again(empty_queue: None) -> None:
     checked = jobs.request_verification().version
     live.purge_queues()

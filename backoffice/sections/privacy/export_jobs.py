@@ -117,7 +117,7 @@ def resume() -> int:
     now = timezone.now()
     delete(PersonExport.objects.filter(requested_at__lt=now - KEPT).values_list("pk", flat=True))
     lost = PersonExport.objects.filter(finished_at=None, updated_at__lt=now - SILENT).values_list("pk", flat=True)
-    return sum(jobs.send_again(TASK, str(key)) for key in list(lost))
+    return len(jobs.send_again([(TASK, [str(key)]) for key in lost]))
 
 
 # -- 3 finished -------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 `reading(position)` chooses for the statements inside: the standby, where the log is complete there up to `position` and
 it lags by less than `MAX_LAG` seconds, else the primary. Then `pipeline.query` and the ORM (through `Router`) read from
 it, outside of transactions. Writes, transactions, and all models that do not follow the log, among them those of logins
-and sessions, use the primary.
+and sessions, use the primary. Exports choose in their own way: `events.export_reads`.
 
 The lag is measured in positions: the standby must have passed one that this process had already followed a moment ago.
 So a process that does not follow the log reads from the primary.
@@ -12,6 +12,7 @@ So a process that does not follow the log reads from the primary.
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
 import threading
 import time
@@ -41,7 +42,16 @@ HEAD: Final = "select epoch::text, events_known_head() from events_epoch"
 FAULTS: Final = ("08", "25", "40", "53", "57", "58", "XX")
 
 T = TypeVar("T")
-_active: ContextVar[bool] = ContextVar("reading_from_standby", default=False)
+
+
+class Scope(enum.Enum):
+    """The statements that read from the standby: those outside of transactions of the primary, or all."""
+
+    OUTSIDE_TRANSACTIONS = enum.auto()
+    ALL = enum.auto()
+
+
+_scope: ContextVar[Scope | None] = ContextVar("reading_from_standby", default=None)
 _watched: ContextVar[Shown | None] = ContextVar("shown_positions", default=None)
 
 
@@ -51,8 +61,11 @@ def configured() -> bool:
 
 
 def alias() -> str:
-    """The database that a statement without a transaction reads from."""
-    return ALIAS if _active.get() and not connections[DEFAULT_DB_ALIAS].in_atomic_block else DEFAULT_DB_ALIAS
+    """The database that a statement which only reads is sent to."""
+    scope = _scope.get()
+    if scope is None or (scope is not Scope.ALL and connections[DEFAULT_DB_ALIAS].in_atomic_block):
+        return DEFAULT_DB_ALIAS
+    return ALIAS
 
 
 def database() -> Any:
@@ -63,11 +76,9 @@ def database() -> Any:
 @contextlib.contextmanager
 def reading(position: int | None) -> Iterator[bool]:
     """Read inside from the standby where it may be used for a reader at `position`; yields whether it is."""
-    token = _active.set(position is not None and configured() and STANDBY.usable(position))
-    try:
-        yield _active.get()
-    finally:
-        _active.reset(token)
+    on_standby = _usable(position)
+    with _scoped(Scope.OUTSIDE_TRANSACTIONS if on_standby else None):
+        yield on_standby
 
 
 def run(position: int | None, read: Callable[[], T]) -> T:
@@ -75,16 +86,34 @@ def run(position: int | None, read: Callable[[], T]) -> T:
 
     A standby ends a long statement whose rows the primary has vacuumed, and it refuses everything that writes.
     """
-    with reading(position) as on_standby:
-        if not on_standby:
-            return read()
+    return run_in(Scope.OUTSIDE_TRANSACTIONS if _usable(position) else None, read)
+
+
+def run_in(scope: Scope | None, read: Callable[[], T]) -> T:
+    """Call `read` with the statements of `scope` on the standby; again on the primary where the standby fails it."""
+    if scope is not None:
         try:
-            return read()
+            with _scoped(scope):
+                return read()
         except Exception as error:
             if not is_fault(error):
                 raise
             STANDBY.note_failure(error)
-    return read()
+    with _scoped(None):
+        return read()
+
+
+def _usable(position: int | None) -> bool:
+    return position is not None and configured() and STANDBY.usable(position)
+
+
+@contextlib.contextmanager
+def _scoped(scope: Scope | None) -> Iterator[None]:
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
 
 
 def is_fault(error: Exception) -> bool:
@@ -94,6 +123,11 @@ def is_fault(error: Exception) -> bool:
         return False
     state = cause.sqlstate or "08"
     return state.startswith(FAULTS) and state != "57014"
+
+
+def failed(error: Exception) -> bool:
+    """Whether this read failed because of the standby: a reader of the primary would have got an answer."""
+    return alias() == ALIAS and is_fault(error)
 
 
 # -- positions --------------------------------------------------------------------------------------------------------
@@ -145,17 +179,25 @@ class Standby:
         positions may be those of lost events.
         """
         now = time.monotonic()
-        if now < self._silent_until or not self._known.trusted(now):
+        if not self._known.trusted(now):
             return False
-        lowest = max(position, self._lately(now), self._known.erased_at)
+        return self.has(self._known.epoch, max(position, self._lately(now), self._known.erased_at))
+
+    def has(self, epoch: str, position: int) -> bool:
+        """Whether the standby answers, and its log is the one of `epoch` and complete up to `position`."""
+        if self.failed_lately():
+            return False
         try:
             with connections[ALIAS].cursor() as cursor:
                 cursor.execute(HEAD)
-                epoch, reached = cursor.fetchone()
+                found, reached = cursor.fetchone()
         except (psycopg.Error, DatabaseError) as error:
             self.note_failure(error)
             return False
-        return bool(epoch == self._known.epoch and reached >= lowest)
+        return bool(found == epoch and reached >= position)
+
+    def failed_lately(self) -> bool:
+        return time.monotonic() < self._silent_until
 
     def _lately(self, now: float) -> int:
         """The position that this process had followed at most `MAX_LAG` seconds ago, or now."""

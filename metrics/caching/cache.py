@@ -30,7 +30,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from events import freshness, head, store
-from events.db import timeouts
+from events.db import replica, timeouts
 from events.subscriptions import progress
 from metrics.caching import figures
 from metrics.caching.entries import SAMPLE, Entry, Memory
@@ -201,12 +201,12 @@ class Cache:
             return flight, True
 
     def _lead(self, task: Task, flight: Flight, fetch: Callable[[], F]) -> F:
-        """Fetch for all readers who join. All of them get the error of a failed load; none the interruption."""
+        """Fetch for all who join. They get the error of a failed load, but not that of a standby or an interruption."""
         try:
             entry = fetch()
         except BaseException as error:
             self._end(task.key)
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not replica.failed(error):
                 flight.set_exception(error)
             else:
                 flight.set_result(None)
@@ -287,6 +287,7 @@ class Cache:
         epoch, safe = head.stamp() if stamped else (self.known.epoch, 0)  # the server's, which may be another one
         asof = min([safe, *(progress.position(name) for name in task.fed_by)]) if stamped else 0
         until = min(begun + task.seconds, begun + task.until())
+        on_standby = replica.alias() == replica.ALIAS  # which may lack what is already known here
         value = task.load()
         task.stats.loads += 1
         return Entry(
@@ -298,7 +299,7 @@ class Cache:
             fresh_until=until if task.exact else begun + FRESH * task.seconds,
             slots=task.slots,
             exact=task.exact,
-            begun=begun,
+            begun=freshness.NEVER if on_standby else begun,
             at=at,
             stats=task.stats,
         )

@@ -36,7 +36,7 @@ class Entry:
     asof    a safe head that was read before the value; the value reflects every event up to it
     epoch   the history of the log that `asof` belongs to
     slots   of the tags that the value depends on; `exact`: any of their events invalidates it, else only hard ones
-    begun   when this process began to load it (`NEVER`: another one did); `until`: when it expires; monotonic time
+    begun   when this process began to load it from the primary, else `NEVER`; `until`: when it expires; monotonic time
     fresh_until   from then until it expires it is used while it is loaded again
     at      when it was loaded, for display only
     seen    `Freshness.changes` at the last check that it passed

@@ -22,9 +22,9 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backoffice import access, error_messages, streaming
+from backoffice import access, error_messages, standby, streaming
 from events import errors
-from events.db import timeouts
+from events.db import replica, timeouts
 from metrics import catalogue, queries, ranges
 from metrics.charts.model import Chart
 from metrics.figures import charted, downloads, numbers, panels
@@ -60,13 +60,20 @@ View = Callable[..., HttpResponseBase]
 
 
 def _guarded(view: View) -> View:
-    """Decorates a view: limits its statements, and answers 503 instead of waiting for a busy database."""
+    """Decorates a view: limits its statements, and answers 503 instead of waiting for a busy database.
+
+    It is read from a standby that has what the browser has seen, and what the page was notified of.
+    """
 
     @wraps(view)
     def guarded(self: FigurePages, request: HttpRequest, *args: Any, **named: Any) -> HttpResponseBase:
-        try:
+        def shown() -> HttpResponseBase:
             with timeouts.at_most(STATEMENT_SECONDS):
                 return view(self, request, *args, **named)
+
+        seen = standby.position_of(request)
+        try:
+            return replica.run(None if seen is None else max(seen, numbers.wanted_position(request)), shown)
         except errors.TookTooLong:
             context = self.site.each_context(request) | {"title": _("The database is busy")}
             return TemplateResponse(request, "admin/backoffice/system/timeout_notice.html", context, status=503)

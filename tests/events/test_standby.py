@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from devtools import processes
 from devtools.postgres import Postgres
-from events import freshness, head, store
+from events import export_reads, freshness, head, store
 from events.db import replica
 from events.subscriptions import runner as subscriptions
 from tests import factories
@@ -253,6 +253,19 @@ def test_standby_is_read_as_far_as_the_position_of_the_reader_allows(
             appended = effects.grow()  # writes go to the primary
         assert appended > position
         assert not where()
+
+
+def test_export_waits_for_the_standby_and_reads_it_inside_of_a_transaction(
+    primary: Postgres, follower: Postgres, known: freshness.Freshness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_reads, "PATIENCE", WAIT)
+    with following(), read_from(follower):
+        position = effects.grow()
+        with transaction.atomic():
+            reads = export_reads.ExportReads()
+            assert reads.run(where)
+            assert reads.run(lambda: store.read_all(position - 1, upto=position)[0].position) == position
+            assert not where()
 
 
 def test_standby_that_lags_or_process_that_does_not_follow_the_log_reads_from_the_primary(

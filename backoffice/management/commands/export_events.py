@@ -15,6 +15,8 @@ from django.core.management.base import CommandParser
 from tqdm import tqdm
 
 from events import head, store, types
+from events.export_reads import ExportReads
+from events.types import RecordedEvent
 
 BATCH: Final = 1000
 
@@ -39,7 +41,8 @@ class Command(BaseCommand):
             raise CommandError("--json needs a FILE, because the events go to standard output.")
         with _target(file) as target:
             upto = head.safe()
-            count = _write(target, after, upto, type)
+            reads = ExportReads()
+            count = _write(target, after, upto, type, reads)
         summary = {"events": count, "head": upto, "file": str(file) if file else None}
         if options["json"]:
             self.stdout.write(json.dumps(summary))
@@ -65,10 +68,13 @@ def _target(file: Path | None) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
-def _write(target: IO[bytes], after: int, upto: int, kinds: list[str] | None) -> int:
+def _write(target: IO[bytes], after: int, upto: int, kinds: list[str] | None, reads: ExportReads) -> int:
+    def following() -> list[RecordedEvent]:
+        return store.read_all(after, BATCH, upto=upto, types=kinds)
+
     count = 0
     with tqdm(desc="export", unit=" events", disable=None) as bar:
-        while batch := store.read_all(after, BATCH, upto=upto, types=kinds):
+        while batch := reads.run(following):
             for event in batch:
                 target.write(orjson.dumps({**event.to_wire(), "metadata": event.metadata}) + b"\n")
             after, count = batch[-1].position, count + len(batch)

@@ -28,6 +28,7 @@ from backoffice.listing.order import Beyond
 from backoffice.sections.privacy import domain as privacy
 from backoffice.sections.privacy import erasure
 from events import head, store, types
+from events.export_reads import ExportReads
 from events.types import RecordedEvent
 
 FORMAT: Final = "formease-person/1"
@@ -68,17 +69,21 @@ def export(user: models.User, way: str) -> Iterator[bytes]:
 
 def parts(user: models.User) -> Iterator[bytes]:
     """Yields the document in parts."""
-    place = None
+    reads, place = ExportReads(), None
     while True:
-        made = part(user, place)
+        made = part(user, place, reads)
         yield made.text
         place = made.following
         if place is None:
             return
 
 
-def part(user: models.User, place: Place | None) -> Part:
+def part(user: models.User, place: Place | None, reads: ExportReads) -> Part:
     """The part of the document that begins at `place`; None: the first one."""
+    return reads.run(lambda: _part(user, place))
+
+
+def _part(user: models.User, place: Place | None) -> Part:
     if place is None:
         stream = types.stream_name("user", user.pk)
         about = {"format": FORMAT, "head": head.safe(), "user": _row(user), "events": _wires(store.read_stream(stream))}

@@ -27,6 +27,7 @@ from backoffice.sections.privacy import erasure, export
 from backoffice.sections.privacy.models import PersonExport, PersonExportPart
 from events import context, jobs, store, types
 from events.db import arrays
+from events.export_reads import ExportReads
 from events.privacy import key_witness, master_keys
 
 TASK: Final = "backoffice.sections.privacy.tasks.make_export"
@@ -84,22 +85,23 @@ def _name(key: uuid.UUID) -> str:
 
 def make(key: uuid.UUID) -> None:
     """Make all parts that are missing; for the task."""
+    reads = ExportReads()
     try:
-        while advance(key):
+        while advance(key, reads):
             pass
     except Exception as error:
         PersonExport.objects.filter(pk=key).update(error=type(error).__name__, updated_at=timezone.now())
         raise
 
 
-def advance(key: uuid.UUID) -> bool:
+def advance(key: uuid.UUID, reads: ExportReads) -> bool:
     """Make the next part; False when there is none, the export was deleted, or another worker is at it."""
     with transaction.atomic():
         row = PersonExport.objects.select_for_update(skip_locked=True).filter(pk=key, finished_at=None).first()
         user = None if row is None else models.User.objects.filter(pk=row.user_id).first()
         if row is None or user is None:
             return False
-        made = export.part(user, None if row.place is None else msgspec.convert(row.place, export.Place))
+        made = export.part(user, None if row.place is None else msgspec.convert(row.place, export.Place), reads)
         content = _encrypted(row, row.parts, made.text)
         PersonExportPart.objects.create(export=row, number=row.parts, content=content)
         row.parts += 1

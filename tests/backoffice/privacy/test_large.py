@@ -22,6 +22,7 @@ from backoffice.sections.users import domain as users
 from devtools import processes
 from events import commands, jobs, store
 from events import tasks as event_tasks
+from events.export_reads import ExportReads
 from events.privacy import purging
 from events.types import Command, new_id
 from tests import factories
@@ -334,11 +335,11 @@ def test_interrupted_export_continues_with_its_next_part(large: uuid.UUID, monke
     assert export_jobs.request(models.User.objects.get(pk=large)) == row, "an unfinished one is continued"
     real, made = export.part, []
 
-    def failing(user: Any, place: Any) -> export.Part:
+    def failing(user: Any, place: Any, reads: ExportReads) -> export.Part:
         made.append(place)
         if len(made) == 3:
             raise OSError("disk")
-        return real(user, place)
+        return real(user, place, reads)
 
     monkeypatch.setattr(export, "part", failing)
     with pytest.raises(OSError, match="disk"):
@@ -376,8 +377,8 @@ def test_worker_leaves_an_export_to_the_one_that_makes_it(large: uuid.UUID) -> N
     row = export_jobs.request(models.User.objects.get(pk=large))
     with psycopg.connect(**health.parameters()) as other:
         other.execute("select from person_exports for update")
-        assert not export_jobs.advance(row.pk)
-    assert export_jobs.advance(row.pk)
+        assert not export_jobs.advance(row.pk, ExportReads())
+    assert export_jobs.advance(row.pk, ExportReads())
 
 
 WAITS: Final = "select 1 from pg_locks where not granted and pg_backend_pid() = any(pg_blocking_pids(pid))"
@@ -388,14 +389,14 @@ def test_export_deleted_while_a_part_is_made_leaves_none(large: uuid.UUID, monke
     row, real = export_jobs.request(models.User.objects.get(pk=large)), export.part
     deletions: list[factories.Thread] = []
 
-    def part(user: Any, place: Any) -> export.Part:
+    def part(user: Any, place: Any, reads: ExportReads) -> export.Part:
         deletions.append(factories.Thread(lambda: export_jobs.delete([row.pk])))
         assert processes.wait_until(lambda: bool(store.query(WAITS)), 30)
-        return real(user, place)
+        return real(user, place, reads)
 
     with monkeypatch.context() as patched:
         patched.setattr(export, "part", part)
-        assert export_jobs.advance(row.pk)
+        assert export_jobs.advance(row.pk, ExportReads())
     deletions[0].result()
     assert (models.PersonExport.objects.count(), models.PersonExportPart.objects.count()) == (0, 0)
 
@@ -416,7 +417,7 @@ def test_erasure_deletes_the_exports_that_contain_it(large: uuid.UUID, erased: s
     purging.finish()
     assert list(models.PersonExport.objects.values_list("pk", flat=True)) == [other.pk]
     assert not models.PersonExportPart.objects.exists()
-    assert not export_jobs.advance(row.pk), "the worker stops"
+    assert not export_jobs.advance(row.pk, ExportReads()), "the worker stops"
 
 
 @pytest.mark.django_db

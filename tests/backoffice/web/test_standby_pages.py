@@ -1,22 +1,28 @@
-"""Pages and API are read from a standby only where it has what the reader has seen."""
+"""Pages, API and exports are read from a standby only where it has what the reader has seen."""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, connections, router
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from backoffice import standby
-from backoffice.models import Staff, User
-from events import freshness, head, store
+from backoffice.models import PersonExport, Staff, User
+from backoffice.sections.privacy import export_jobs
+from events import export_reads, freshness, head, store
 from events.db import pipeline, replica
 from events.types import new_id
 from tests import factories
 from tests.events import effects
+from tests.metrics.counters import counting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -141,3 +147,102 @@ def test_answer_that_the_standby_fails_comes_from_the_primary(
         store.query("select pg_terminate_backend(%s)", (pid,))
         assert browser.get(url).status_code == 200
         assert replica.STANDBY._silent_until > 0.0
+
+
+def test_figures_are_read_from_the_standby_as_far_as_the_page_was_notified(
+    browser: Client, user: User, read_from: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = factories.form(user.pk)
+    counting.follow()
+    follow()
+    history = "/api/v1/metrics/history/?metric=cpu.percent&range=15m"
+    urls = ["/admin/figures/", "/admin/figures/submissions.csv", f"/admin/figures/form/{form}/", history]
+    for url in urls:
+        browser.cookies[standby.COOKIE] = ""
+        assert from_standby(read_from, browser, url) == 0, url
+        browser.cookies[standby.COOKIE] = str(head.newest())
+        assert from_standby(read_from, browser, url) > 0, url
+    asked: list[int] = []
+    monkeypatch.setattr(replica.STANDBY, "usable", lambda position: bool(asked.append(position)))
+    browser.cookies[standby.COOKIE] = "1"
+    assert from_standby(read_from, browser, f"/admin/figures/?position={head.newest()}") == 0
+    assert asked == [head.newest()]
+
+
+# -- exports ----------------------------------------------------------------------------------------------------------
+
+
+def follow() -> None:
+    """Bring what the standby knows up to the end of the log."""
+    effects.catch_up(effects.subscription(name="follower", handle=lambda _events: None))
+
+
+@pytest.fixture(params=[True, False], ids=["complete", "behind"])
+def complete(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the standby has everything once an export begins; if not, the export does not wait."""
+    monkeypatch.setattr(export_reads, "PATIENCE", 30.0 if request.param else 0.0)
+    if request.param:
+        stamp = head.newest
+
+        def followed() -> int:
+            position = stamp()
+            follow()
+            return position
+
+        monkeypatch.setattr(head, "newest", followed)
+    return bool(request.param)
+
+
+def test_export_of_a_person_is_read_from_a_standby_that_has_everything(
+    browser: Client, user: User, read_from: list[str], complete: bool
+) -> None:
+    factories.submission(factories.form(user.pk), q="Zoelinde")
+    read_from.clear()
+    with CaptureQueriesContext(connections[replica.ALIAS]) as caught:
+        answer = browser.post(f"/api/v1/users/{user.pk}/export/")
+        found = json.loads(b"".join(answer.streaming_content))  # type: ignore[attr-defined]
+    assert [row["answers"] for row in found["submissions"]] == [{"q": "Zoelinde"}]
+    assert found["audit"][0]["data"]["way"] == "api", "the record of this very export"
+    assert any('"submissions"' in query["sql"] for query in caught.captured_queries) is complete
+    assert (replica.ALIAS in read_from) is complete
+
+
+def test_export_by_a_worker_is_read_from_the_standby_inside_of_its_transactions(
+    user: User, read_from: list[str], complete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.submission(factories.form(user.pk), q="Zoelinde")
+    monkeypatch.setattr(export_jobs.jobs, "send", lambda *_arguments: None)  # the queue of the tests has no worker
+    wanted = export_jobs.request(user)
+    read_from.clear()
+    with CaptureQueriesContext(connections[replica.ALIAS]) as caught:
+        export_jobs.make(wanted.pk)
+    assert any('"submissions"' in query["sql"] for query in caught.captured_queries) is complete
+    made = PersonExport.objects.get(pk=wanted.pk)
+    assert made.finished_at
+    assert b"Zoelinde" in b"".join(export_jobs.download(made))
+
+
+def test_events_are_exported_from_the_standby(user: User, read_from: list[str], complete: bool, tmp_path: Path) -> None:
+    factories.user()
+    read_from.clear()
+    call_command("export_events", tmp_path / "log.jsonl", stderr=io.StringIO())
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["position"] for line in lines] == [
+        event.position for event in store.read_all(0, 10_000, upto=head.safe())
+    ]
+    assert (read_from.count(replica.ALIAS) > 0) is complete
+
+
+def test_export_that_the_standby_interrupts_is_continued_on_the_primary(user: User, read_from: list[str]) -> None:
+    follow()
+    reads = export_reads.ExportReads()
+    assert reads.run(replica.alias) == replica.ALIAS
+
+    def interrupted() -> str:
+        if replica.alias() == replica.ALIAS:
+            with connections[replica.ALIAS].cursor() as cursor:
+                cursor.execute("do $$ begin raise exception 'conflict with recovery' using errcode = '40001'; end $$")
+        return replica.alias()
+
+    assert reads.run(interrupted) == "default"
+    assert reads.run(replica.alias) == "default", "for a while"

@@ -7,15 +7,16 @@ import threading
 import time
 import tracemalloc
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.users import domain as users
 from events import commands, freshness, head, store
+from events.db import replica
 from events.subscriptions import progress
 from events.types import new_id
 from metrics import catalogue
@@ -207,6 +208,52 @@ def test_value_of_tables_that_follow_the_log_is_as_of_their_checkpoint(monkeypat
     behind = head.safe() - 1
     monkeypatch.setattr(progress, "position", lambda _name: behind)
     assert one.cache.get(task(Loader(), "user", exact=False, fed_by=("counters",))).asof == behind
+
+
+# -- a standby --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def standby() -> Iterator[None]:
+    """A second address of the database in the place of a standby."""
+    options = {name: option for name, option in connection.settings_dict["OPTIONS"].items() if name != "pool"}
+    connections.settings[replica.ALIAS] = connection.settings_dict | {"OPTIONS": options}
+    connections[replica.ALIAS].connect()  # Django's test case would refuse it later: it does not know this database
+    yield
+    connections[replica.ALIAS].close()
+    del connections[replica.ALIAS]
+    del connections.settings[replica.ALIAS]
+
+
+def on_standby(read: Callable[[], Any]) -> Any:
+    return replica.run_in(replica.Scope.OUTSIDE_TRANSACTIONS, read)
+
+
+def test_reader_who_knows_more_does_not_accept_what_a_standby_answers_later(standby: None) -> None:
+    one, load = Process(), Loader()
+    asked = task(load, "user", shared=False)
+    factories.user()
+    one.follow()
+    demand = cache.Demand(one.known, asked, head.safe())
+    assert not demand.accepts(on_standby(lambda: one.cache.get(asked))), "no subscription has told it of the event"
+    assert demand.accepts(one.cache.get(asked))
+
+
+def test_failure_of_the_standby_is_no_failure_of_readers_who_wait(standby: None) -> None:
+    one = Process()
+
+    def failing() -> int:
+        if replica.alias() == replica.ALIAS:
+            while not asked.stats.waits:
+                threading.Event().wait(0.002)
+            store.query("do $$ begin raise exception 'conflict' using errcode = '40001'; end $$")
+        return 1
+
+    load = Loader(failing)
+    asked = task(load, "user")
+    waiting = Thread(lambda: load.begun.wait(30) and one.cache.get(asked).value)
+    assert on_standby(lambda: one.cache.get(asked)).value == b"1", "in the second attempt"
+    assert waiting.result() == b"1"
 
 
 # -- Valkey -----------------------------------------------------------------------------------------------------------

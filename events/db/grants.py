@@ -45,6 +45,12 @@ select quote_ident(c.relname) from pg_class c
  order by 1
 """
 
+# Each function with its schema, which need not be the current one.
+LOCATED = """
+select f.name, p.pronamespace::regnamespace::text
+  from unnest(%s::text[]) as f(name) left join pg_proc p on p.oid = to_regprocedure(f.name)
+"""
+
 NAMES = "select quote_ident(%s), quote_ident(current_schema()), quote_ident(current_database())"
 
 
@@ -55,14 +61,14 @@ def grant(role: str) -> list[str]:
     statements are returned as comments.
     """
     name, schema, database = store.query(NAMES, (role,))[0]
-    functions = [*FUNCTIONS, *extension.owner_functions]
+    functions = store.query(LOCATED, ([*FUNCTIONS, *extension.owner_functions],))
     made = [
         f"revoke all on all tables in schema {schema} from {name}",
         f"revoke create on schema {schema} from {name}",
         f"grant usage on schema {schema} to {name}",
         f"grant usage, select on all sequences in schema {schema} to {name}",
         *(f"grant {PRIVILEGES.get(table, ALL)} on {table} to {name}" for (table,) in store.query(TABLES)),
-        *(statement for function in functions for statement in _as_owner(function, name, schema)),
+        *(statement for function, home in functions for statement in _as_owner(function, name, home)),
     ]
     with transaction.atomic():
         for statement in made:

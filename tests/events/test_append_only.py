@@ -122,12 +122,20 @@ def test_application_cannot_shadow_the_log_with_a_table_of_its_own(as_applicatio
     assert store.query(parts)[0][0] == before + 1
 
 
+# Functions with the owner's privileges that would read the tables of another schema than their own.
+ELSEWHERE = """
+select oid::regprocedure::text from pg_proc where prosecdef
+   and not coalesce('search_path=' || pronamespace::regnamespace || ', pg_temp' = any(proconfig), false)
+"""
+
+
 @pytest.mark.django_db(transaction=True)
 def test_application_role_can_seal_and_verify() -> None:
     role = f"sealer_{services_plugin.worker()}"
     with own_log():
         execute(f"create role {role}")
         grants.grant(role)
+        assert store.query(ELSEWHERE) == []
         execute(f"set role {role}")
         try:
             store.append("user-ada", [UserUpdated(first_name="Ada")])

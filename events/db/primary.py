@@ -238,6 +238,7 @@ def refuse_former(connection: Any, **_: object) -> None:
     connection.close()
     if connection.pool is None:
         raise FormerPrimary(text)
+    connection.pool.drain()  # the others that it keeps are to the same server: each would lead here again
     connection.connect()
 
 

@@ -101,6 +101,34 @@ def test_kept_connection_to_a_former_primary_is_closed_when_it_is_used(
     assert raw.closed
 
 
+def test_one_kept_connection_to_a_former_primary_ends_all_that_the_pool_keeps(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with servers.forgotten():
+        _raw()
+        pool = connection.pool
+        kept = [pool.getconn() for _ in range(5)]
+        for one in kept:
+            pool.putconn(one)
+        connection.close()
+        history = primary.read(kept[0])
+        assert history is not None
+        primary.KNOWN.accepts(
+            primary.History(
+                log=history.log, epoch="next", started_at=time.time() - 60, ended=history.ended | {history.epoch}
+            )
+        )
+        refused: list[int] = []
+        reason = primary._reason
+        monkeypatch.setattr(primary, "_reason", lambda raw: refused.append(id(raw)) or reason(raw))
+        monkeypatch.setattr(pool, "timeout", 0.2)
+        with pytest.raises(psycopg.OperationalError):
+            connection.connect()
+        assert refused.count(refused[0]) == len([raw for raw in kept if id(raw) in refused]) == 1
+        assert all(raw.closed for raw in kept)
+        servers.disconnect()
+
+
 def test_epoch_that_is_drawn_on_an_open_connection_is_known_at_once(transactional_db: None) -> None:
     with servers.forgotten():
         servers.disconnect()

@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from backoffice import error_messages
 from backoffice.web import actors
@@ -27,7 +27,7 @@ PHASES: Final[Mapping[str, Promise]] = {
     "indexing": gettext_lazy("Creating indexes"),
     "catching up": gettext_lazy("Catching up"),
     "swapped": gettext_lazy("Cleaning up"),
-    "done": gettext_lazy("Done"),
+    "done": pgettext_lazy("rebuild of a table", "Done"),
     "none": gettext_lazy("Never rebuilt"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -69,10 +70,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude modules and collected tests from garbage collection: scanning them took an eighth of a worker's time."""
+    gc.enable()  # `services_plugin` disabled it
+    gc.set_threshold(50_000, 20, 50)
+    _freeze()
+
+
+def _freeze() -> None:
+    """Exclude what exists from garbage collection: scanning modules and tests took an eighth of a worker's time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+
+
+_run = itertools.count(1)
+FREEZE_EVERY = 250  # tests; what they leave, such as compiled templates, made each collection three times as long
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logfinish() -> None:
+    if next(_run) % FREEZE_EVERY == 0:
+        _freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -36,8 +36,8 @@ PARAMETERS = (
 LEFT_OUT = ("logout", "jsi18n", "autocomplete", "livez", "readyz")
 
 
-def addresses(value: str, number: str) -> Iterator[str]:
-    """Returns every URL of the site, with this text in each text parameter."""
+def addresses(value: str, number: str, *, fixed: bool = True) -> Iterator[str]:
+    """Returns every URL of the site, with this text in each text parameter; `fixed`: also those without one."""
 
     def walk(prefix: str, patterns: Any) -> Iterator[str]:
         for pattern in patterns:
@@ -51,7 +51,7 @@ def addresses(value: str, number: str) -> Iterator[str]:
                     filled = str(KEYS[0]) if kind == "uuid" else filled
                     for written in (f"<{kind}:{name}>", f"<{name}>"):
                         route = route.replace(written, filled)
-                if "<" not in route:
+                if "<" not in route and (fixed or str(pattern.pattern) != route):
                     yield "/" + prefix + route
 
     return walk("", get_resolver().url_patterns)
@@ -73,7 +73,7 @@ def fault(response: Any) -> bool:
 def test_no_path_causes_a_server_error(client: Client, value: str) -> None:
     client.raise_request_exception = False
     wrong = []
-    for address in addresses(value, "9" * 30):
+    for address in addresses(value, "9" * 30, fixed=value == TEXTS[0]):  # the others are the same for every text
         if any(word in address for word in LEFT_OUT):
             continue
         for method in ("GET", "POST"):

@@ -18,6 +18,7 @@ from backoffice.sections.privacy import export_jobs
 from backoffice.sections.users import domain as users
 from devtools.postgres import postgres_program
 from events import commands, head, snapshots, store
+from events.export_reads import ExportReads
 from events.integrity import verify
 from events.privacy import subject_keys
 from tests import factories, live
@@ -69,7 +70,7 @@ def test_two_part_dump_is_restored_without_an_error_and_erased_people_stay_erase
     erased = factories.user(first_name="Byron", email="byron@example.org")
     commands.dispatch(factories.command(users.EraseUser(), erased, reason="asked for it"))
     exported = export_jobs._new(User.objects.get(pk=user))
-    assert export_jobs.advance(exported.pk)
+    assert export_jobs.advance(exported.pk, ExportReads())
     before, epoch, end = content(), head.epoch(), head.safe()
     name = connection.settings_dict["NAME"]
     connection.close()

@@ -34,6 +34,7 @@ from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from devtools import processes
 from events import commands, jobs, store, valkey
+from events.export_reads import ExportReads
 from events.integrity import seals
 from events.types import Command, new_id
 from metrics.materialized import views
@@ -158,7 +159,7 @@ def test_jobs_of_replaced_workers_are_finished_once_by_the_next_one(
     commands.dispatch(factories.command(users.EraseUser(), erased, reason="asked"))  # 1
     seals.seal()
     wanted = export_jobs.request(models.User.objects.get(pk=exported))
-    assert export_jobs.advance(wanted.pk), "the first part is made, a worker makes the others"
+    assert export_jobs.advance(wanted.pk, ExportReads()), "the first part is made, a worker makes the others"
     jobs.request_rebuild("users")
     jobs.request_verification()
     jobs.send(REFRESH)

@@ -226,7 +226,7 @@ def test_events_are_exported_from_the_standby(user: User, read_from: list[str], 
     factories.user()
     read_from.clear()
     call_command("export_events", tmp_path / "log.jsonl", stderr=io.StringIO())
-    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    lines = (tmp_path / "log.jsonl").read_bytes().splitlines()
     assert [json.loads(line)["position"] for line in lines] == [
         event.position for event in store.read_all(0, 10_000, upto=head.safe())
     ]

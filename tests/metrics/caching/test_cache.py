@@ -214,8 +214,9 @@ def test_value_of_tables_that_follow_the_log_is_as_of_their_checkpoint(monkeypat
 
 
 @pytest.fixture
-def standby() -> Iterator[None]:
+def standby(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A second address of the database in the place of a standby."""
+    monkeypatch.setattr(replica, "STANDBY", replica.Standby())
     options = {name: option for name, option in connection.settings_dict["OPTIONS"].items() if name != "pool"}
     connections.settings[replica.ALIAS] = connection.settings_dict | {"OPTIONS": options}
     connections[replica.ALIAS].connect()  # Django's test case would refuse it later: it does not know this database

@@ -196,6 +196,9 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     yield
     live.drop_database(name + live.TEMPLATE)
     with django_db_blocker.unblock():
+        connection.close()
+        connection.close_pool()
+        assert live.sessions(name) == [], "nobody closed them, so the database cannot be dropped"
         teardown_databases(made, verbosity=0)
 
 

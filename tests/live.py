@@ -63,6 +63,25 @@ def drop_database(name: str) -> None:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+SESSIONS = """
+select pid, application_name, state, backend_start, state_change, left(query, 300) from pg_stat_activity
+ where datname = %s order by backend_start
+"""
+
+
+def sessions(name: str, patience: float = 3.0) -> list[tuple[Any, ...]]:
+    """The sessions that are still connected to a database; those that are ending have `patience` seconds for it."""
+    found: list[tuple[Any, ...]] = []
+
+    def none_left() -> bool:
+        found[:] = connection.execute(SESSIONS, (name,)).fetchall()
+        return not found
+
+    with _maintenance() as connection:
+        processes.wait_until(none_left, patience)
+    return found
+
+
 def _maintenance() -> psycopg.Connection[tuple[Any, ...]]:
     return psycopg.connect(database_url("postgres"), autocommit=True)
 

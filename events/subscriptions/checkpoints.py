@@ -138,7 +138,12 @@ update events_checkpoint
    set owner = %(owner)s, leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
        fence = fence + (owner is distinct from %(owner)s)::int
  where name = %(name)s and (owner is null or owner = %(owner)s or leased_until < clock_timestamp())
-returning position, fence, epoch::text
+returning position, fence, epoch::text, error is not null
+"""
+
+FORGET_ERROR = """
+update events_checkpoint set error = null, updated_at = clock_timestamp()
+ where name = %(name)s and fence = %(fence)s and owner = %(owner)s returning name
 """
 
 RELEASE = "update events_checkpoint set owner = null, leased_until = null where name = %s and owner = %s returning name"
@@ -153,6 +158,7 @@ class Lease(msgspec.Struct, kw_only=True):
     """The right to move one checkpoint, valid until `renew_at` (`time.monotonic`) and some time after.
 
     `epoch` is the log's epoch when the lease was last renewed; a new epoch is only drawn where connections are lost.
+    `failed`: the checkpoint names the error of an earlier turn.
     """
 
     name: str
@@ -162,6 +168,7 @@ class Lease(msgspec.Struct, kw_only=True):
     fence: int
     epoch: str
     renew_at: float
+    failed: bool = False
 
     def advance(self, reached: int) -> None:
         """Move the checkpoint, at the end of the transaction that had the effect; raises `LeaseLost`.
@@ -171,6 +178,13 @@ class Lease(msgspec.Struct, kw_only=True):
         fence = {"name": self.name, "fence": self.fence, "owner": self.owner, "position": reached}
         if not store.query(ADVANCE, fence):
             raise errors.LeaseLost(f"Another runner took over {self.name}.")
+        self.failed = False
+
+    def forget_error(self) -> None:
+        """Remove the error of an earlier turn; `advance` does so too, but there may be no event for a long time."""
+        if self.failed:
+            store.query(FORGET_ERROR, {"name": self.name, "fence": self.fence, "owner": self.owner})
+            self.failed = False
 
 
 def owner_name() -> str:
@@ -192,7 +206,7 @@ def acquire(
     found = store.query(ACQUIRE, {"name": name, "owner": owner, "seconds": seconds})
     if not found:
         return None
-    position, fence, epoch = found[0]
+    position, fence, epoch, failed = found[0]
     if epoch != now:
         release(subscription, owner, partition=partition)
         raise errors.HistoryRewound(
@@ -201,7 +215,14 @@ def acquire(
         )
     renew_at = time.monotonic() + seconds / 3
     return Lease(
-        name=name, partition=partition, owner=owner, position=position, fence=fence, epoch=epoch, renew_at=renew_at
+        name=name,
+        partition=partition,
+        owner=owner,
+        position=position,
+        fence=fence,
+        epoch=epoch,
+        renew_at=renew_at,
+        failed=failed,
     )
 
 

@@ -255,6 +255,7 @@ def _active(
         if subscription.tick and time.monotonic() - last_tick >= 1.0:
             last_tick = time.monotonic()
             subscription.tick(lease.position)
+        lease.forget_error()
         if not more:
             if subscription.pause and lease.position > before:
                 stop.wait(subscription.pause)

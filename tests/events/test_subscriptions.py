@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from backoffice.sections.users.domain import UserUpdated
+from devtools import processes
 from events import errors, head, store
 from events.subscriptions import checkpoints, progress, status
 from events.subscriptions import runner as subscriptions
@@ -48,6 +49,26 @@ def test_subscription_reads_batches_until_the_head(effects: str) -> None:
     catch_up(wanted)
     assert effect() == stored(start)
     assert progress.position(wanted.name) == head.safe()
+
+
+def test_error_is_forgotten_by_the_next_turn_that_succeeds_also_without_events() -> None:
+    """Else an installation without traffic would be reported as failing for hours after an outage."""
+    turns, seen, stop = [], threading.Event(), threading.Event()
+
+    def tick(_position: int) -> None:
+        turns.append(1)
+        if len(turns) == 1:
+            raise ConnectionError("outage")
+        assert seen.wait(30)
+
+    wanted = subscription(start=None, tick=tick)
+    state = "select error from events_checkpoint where name = %s"
+    runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
+    assert processes.wait_until(lambda: store.query(state, (wanted.name,)) == [("ConnectionError: outage",)], 30)
+    seen.set()
+    assert processes.wait_until(lambda: store.query(state, (wanted.name,)) == [(None,)], 30)
+    stop.set()
+    runner.result()
 
 
 def test_checkpoint_skips_events_of_other_types(effects: str) -> None:

@@ -75,12 +75,16 @@ def log(_asked: Asked) -> dict[str, Any]:
 
 
 def figures(asked: Asked) -> dict[str, Any]:
-    """Numbers of users, forms and submissions, with those of today (UTC) for readers who may see days."""
-    totals = queries.ask(catalogue.Totals(), asked.staff)
+    """Numbers of users, forms and submissions, with those of today (UTC) for readers who may see days.
+
+    The totals, which may be older, include at least what is counted for today.
+    """
     today = timezone.now().date()
-    day = None
+    day, counted = None, 0
     if access.may(asked.staff, "view", "form"):
-        day = queries.ask(catalogue.FormStats(first=today, last=today), asked.staff).value[-1]
+        answer = queries.ask(catalogue.FormStats(first=today, last=today), asked.staff)
+        day, counted = answer.value[-1], answer.position
+    totals = queries.ask(catalogue.Totals(), asked.staff, min_position=counted)
     shown = (
         ("user", totals.value.user_count, day and day.users_created),
         ("form", totals.value.form_count, day and day.forms_created),

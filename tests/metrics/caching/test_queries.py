@@ -27,6 +27,9 @@ from metrics import catalogue, queries
 from metrics.caching import cache
 from metrics.caching.entries import Memory
 from metrics.counters.subscription import SUBSCRIPTION
+from metrics.dashboard import tiles
+from metrics.dashboard.asked import Span
+from metrics.dashboard.layouts import Tile
 from metrics.queries import Query
 from tests import factories
 from tests.backoffice import api_client
@@ -106,6 +109,18 @@ def test_query_that_is_not_cached_is_loaded_each_time(process: Process) -> None:
         assert (found.id, found.form_count, found.submission_count) == (owner, 1, number)
         assert (found.recent_submissions, answer.position) == (number, head.safe())
     assert len(process.memory) == 0
+
+
+def test_totals_of_a_tile_include_what_is_counted_for_today(process: Process) -> None:
+    staff = api_client.staff("admin")
+    before = queries.ask(catalogue.Totals(), staff).value.user_count
+    factories.user()
+    counting.follow()
+    process.follow()
+    assert queries.ask(catalogue.Totals(), staff).value.user_count == before, "it may be 30 seconds old"
+    tile = tiles.fill(Tile(id="figures", kind="figures", w=2, h=1, options={}), staff, Span())
+    users = tile.content["rows"][0]
+    assert (users["total"], users["today"]) == (before + 1, 1)
 
 
 def test_count_read_right_after_a_write_includes_it_in_every_process() -> None:

@@ -36,6 +36,7 @@ DATABASE_SECONDS = 2  # also the shortest connection timeout that libpq observes
 CONNECTION: tuple[str, ...] = (
     *("host", "port", "user", "password", "dbname", "service", "target_session_attrs"),
     *("sslmode", "sslrootcert", "sslcert", "sslkey"),
+    "client_encoding",  # without it, a database in SQL_ASCII would return bytes for text
     *session.TCP,
 )
 APPLIED = "SELECT app, name FROM django_migrations"

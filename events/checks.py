@@ -152,10 +152,22 @@ def _messages() -> Iterable[CheckMessage]:
             id="events.E003",
         )
     with connection.cursor() as cursor:
+        yield from _encoding(cursor)
         yield from _sequence(cursor)
         yield from _triggers(cursor)
         yield from _headroom(cursor)
         yield from _master_keys(cursor)
+
+
+def _encoding(cursor: Any) -> Iterable[CheckMessage]:
+    cursor.execute("show server_encoding")
+    (encoding,) = cursor.fetchone()
+    if encoding != "UTF8":
+        yield Error(
+            f"The encoding of the database is {encoding}, not UTF8: it cannot store or return every text.",
+            hint="Create it anew: create database … encoding 'UTF8' template template0.",
+            id="events.E011",
+        )
 
 
 def _sequence(cursor: Any) -> Iterable[CheckMessage]:

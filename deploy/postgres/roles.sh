@@ -21,7 +21,8 @@ alter role formease_app password :'app_password';
 grant formease_app to formease_owner with admin option;
 -- The metrics count the sessions of others; pg_read_all_stats shows no data.
 grant pg_read_all_stats to formease_app, formease_owner;
-select 'create database formease owner formease_owner'
+-- From template0, because the other templates may have another encoding.
+select 'create database formease owner formease_owner encoding ''UTF8'' template template0'
  where not exists (select from pg_database where datname = 'formease') \gexec
 revoke connect on database formease from public;
 grant connect, temporary on database formease to formease_app;

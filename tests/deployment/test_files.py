@@ -142,6 +142,8 @@ def test_worker_has_time_to_return_its_tasks() -> None:
 def roles() -> Iterator[str]:
     """The URL of a server on which deploy/postgres/roles.sh has run, with `{role}` for the login."""
     with servers.server("roles") as postgres:
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as superuser:  # a server without a locale
+            superuser.execute("update pg_database set encoding = 0 where datname = 'template1'")
         for _ in range(2):  # a restore on the same server runs it again
             subprocess.run(
                 ["sh", str(DEPLOY / "postgres" / "roles.sh")],
@@ -159,6 +161,7 @@ def roles() -> Iterator[str]:
 
 def test_roles_are_no_superusers_and_the_owner_may_prepare_everything(roles: str) -> None:
     with psycopg.connect(roles.format(role="formease_owner"), autocommit=True) as owner:
+        assert owner.execute("show server_encoding").fetchone() == ("UTF8",)
         assert owner.execute("select rolsuper, rolcreatedb from pg_roles where rolname = current_user").fetchall() == [
             (False, False)
         ]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from io import StringIO
+
+import psycopg
 import pytest
 from django.conf import settings
 from django.core import checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import connection
 
 from events import checks as events_checks
 from events.checks import check_durability, check_order
+from tests import live
+from tests.events import servers
 
 pytestmark = pytest.mark.django_db
 
@@ -25,6 +33,33 @@ def break_with(statement: str) -> None:
 def test_migrated_database_passes() -> None:
     assert found() == set()
     assert check_order in checks.registry.registry.get_checks(include_deployment_checks=True)
+
+
+@pytest.fixture
+def ascii_database(transactional_db: None) -> Iterator[None]:
+    """An empty database whose encoding is SQL_ASCII, as of a server that was created without a locale."""
+    usual = connection.settings_dict["NAME"]
+    name = f"{usual}_ascii"
+    with psycopg.connect(live.database_url("postgres"), autocommit=True) as server:
+        server.execute(
+            f"create database {name} encoding 'SQL_ASCII' template template0 locale_provider libc locale 'C'"
+        )
+    servers.disconnect()
+    connection.settings_dict["NAME"] = name
+    yield
+    servers.disconnect()
+    connection.settings_dict["NAME"] = usual
+    live.drop_database(name)
+
+
+def test_database_that_cannot_store_every_text_is_an_error_before_anything_is_created(ascii_database: None) -> None:
+    with pytest.raises(SystemCheckError, match="SQL_ASCII, not UTF8"):
+        call_command("migrate", verbosity=0, skip_checks=False)
+    assert connection.introspection.table_names() == []
+    out = StringIO()
+    with pytest.raises(SystemExit):
+        call_command("doctor", stdout=out)
+    assert "postgres" in out.getvalue()
 
 
 def test_caching_sequence_is_an_error() -> None:

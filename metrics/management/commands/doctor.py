@@ -79,20 +79,25 @@ class Command(BaseCommand):
             sys.exit(1)
 
 
+DURABLE_AND_COMPLETE = "select current_setting('fsync') = 'on', current_setting('server_encoding') = 'UTF8'"
+
+
 def postgres() -> Finding:
-    """Checks that PostgreSQL is reachable, new enough and durable."""
+    """Checks that PostgreSQL is reachable, new enough, durable and stores every text."""
     try:
         with health.connect() as connection:
             number = connection.info.server_version
-            fsync = connection.execute("SELECT current_setting('fsync')").fetchone()
+            durable, complete = connection.execute(DURABLE_AND_COMPLETE).fetchone() or (False, False)
     except psycopg.Error as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return Finding("postgres", "wrong", f"no database ({reason}): run `make run`, or set DATABASE_URL")
     version = f"PostgreSQL {number // 10000}.{number % 10000}"
     if number // 10000 < OLDEST_POSTGRES:
         return Finding("postgres", "wrong", f"{version}; {OLDEST_POSTGRES} or newer is needed")
-    if fsync != ("on",):
+    if not durable:
         return Finding("postgres", "wrong", f"{version} runs with fsync off: a power cut would lose committed data")
+    if not complete:
+        return Finding("postgres", "wrong", f"{version}; the encoding of the database is not UTF8")
     return Finding("postgres", "ok", version)
 
 

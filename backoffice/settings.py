@@ -111,6 +111,7 @@ if DATABASE_READ_URL:
     standby = env.db_url_config(DATABASE_READ_URL)
     given = DATABASES["default"]["OPTIONS"] | {"pool": {"min_size": 0, "max_size": DATABASE_POOL, "timeout": 1}}
     given = {name: value for name, value in given.items() if name != "target_session_attrs"}
+    given["options"] += " -c default_transaction_read_only=on"  # also where the address leads to a primary
     DATABASES["replica"] = DATABASES["default"] | standby | {"OPTIONS": given | standby.get("OPTIONS", {})}
     DATABASES["replica"]["TEST"] = {"MIRROR": "default"}
 

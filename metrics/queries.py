@@ -22,6 +22,7 @@ from django.core.exceptions import PermissionDenied
 
 from backoffice import __version__, access
 from events import freshness, head
+from events.db import replica
 from events.subscriptions import progress
 from metrics.caching import cache, figures
 from metrics.caching.entries import Entry, Size
@@ -158,6 +159,7 @@ async def aask(query: Query[R], staff: Any, *, min_position: int = 0) -> Answer[
 
 
 def _answer(query: Query[R], entry: Entry) -> Answer[R]:
+    replica.show(entry.asof)
     value: R = msgspec.json.decode(entry.value, type=query.result)
     return Answer(value, entry.value, entry.asof, datetime.fromtimestamp(entry.at, UTC))
 

@@ -35,6 +35,8 @@ class View(APIView):
     fed_by: ClassVar[tuple[str, ...]] = ()
     # Whether a standby may be read, for callers that say which position they have seen.
     reads_standby: ClassVar[bool] = False
+    # Parameters with which the primary answers nevertheless.
+    needs_primary: ClassVar[frozenset[str]] = frozenset({"consistent"})
     may_use_standby, on_standby = True, False
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -81,7 +83,7 @@ class View(APIView):
                 raise problems.malformed(detail, "repeated_parameter", parameter=name)
         self._be_consistent(request)
         reads = self.reads_standby and self.may_use_standby and request.method in {"GET", "HEAD"}
-        if reads and "consistent" not in request.query_params:
+        if reads and self.needs_primary.isdisjoint(request.query_params):
             self.on_standby = self.acting.enter_context(replica.reading(standby.position_of(request._request)))
 
     def feeding(self) -> Sequence[str]:

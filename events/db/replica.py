@@ -6,7 +6,9 @@ it, outside of transactions. Writes, transactions, and all models that do not fo
 and sessions, use the primary. Exports choose in their own way: `events.export_reads`.
 
 The lag is measured in positions: the standby must have passed one that this process had already followed a moment ago.
-So a process that does not follow the log reads from the primary.
+So a process that does not follow the log reads from the primary. Without new events nothing shows a standby that has
+stopped replaying, and it lacks what has no event, such as the purge after an erasure: so it must have replayed a commit
+in the last `MAX_SILENCE` seconds, too.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
@@ -32,14 +34,26 @@ log = logging.getLogger(__name__)
 
 ALIAS: Final = "replica"
 MAX_LAG: Final = 3.0  # seconds
+MAX_SILENCE: Final = 30.0  # seconds; the samples alone are a commit every five seconds
 NOTE_EVERY: Final = 0.25
 PAUSE_AFTER_FAILURE: Final = 5.0
 
-HEAD: Final = "select epoch::text, events_known_head() from events_epoch"
+# Also whether the server is no standby, or has replayed a commit lately.
+HEAD: Final = """
+select epoch::text, events_known_head(), not pg_is_in_recovery()
+       or coalesce(pg_last_xact_replay_timestamp() > clock_timestamp() - %s * interval '1 second', false)
+  from events_epoch
+"""
 
-# Classes of errors that are the standby's: connection, recovery conflict, writing, resources, its end. Not 57014, the
-# time limit of a statement.
-FAULTS: Final = ("08", "25", "40", "53", "57", "58", "XX")
+# Whether the server is a standby of this epoch, and has replayed the WAL up to a location.
+REPLAYED: Final = """
+select pg_is_in_recovery() and epoch::text = %s, coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)
+  from events_epoch
+"""
+
+# Classes of errors that are the standby's: connection, recovery conflict, writing, resources, its end; and a column,
+# function or table of a migration that it has not replayed yet. Not 57014, the time limit of a statement.
+FAULTS: Final = ("08", "25", "40", "42703", "42883", "42P01", "53", "57", "58", "XX")
 
 T = TypeVar("T")
 
@@ -181,23 +195,38 @@ class Standby:
         now = time.monotonic()
         if not self._known.trusted(now):
             return False
-        return self.has(self._known.epoch, max(position, self._lately(now), self._known.erased_at))
+        lowest = max(position, self._lately(now), self._known.erased_at)
+        epoch, reached, replays = self._ask(HEAD, (MAX_SILENCE,)) or ("", 0, False)
+        return bool(epoch == self._known.epoch and reached >= lowest and replays)
 
-    def has(self, epoch: str, position: int) -> bool:
-        """Whether the standby answers, and its log is the one of `epoch` and complete up to `position`."""
-        if self.failed_lately():
-            return False
+    def replayed(self, epoch: str, location: str) -> tuple[bool, bool]:
+        """Whether the standby answers and follows `epoch`; whether it also has all that the WAL up to `location` has.
+
+        This includes changes without an event, such as the purge after an erasure, which a position does not cover.
+        """
+        follows, complete = self._ask(REPLAYED, (epoch, location)) or (False, False)
+        return follows, follows and complete
+
+    def _ask(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Any] | None:
+        """The row of a statement; None where the standby does not answer, or failed lately."""
+        if time.monotonic() < self._silent_until:
+            return None
         try:
             with connections[ALIAS].cursor() as cursor:
-                cursor.execute(HEAD)
-                found, reached = cursor.fetchone()
+                cursor.execute(statement, parameters)
+                row: Sequence[Any] | None = cursor.fetchone()
         except (psycopg.Error, DatabaseError) as error:
             self.note_failure(error)
-            return False
-        return bool(found == epoch and reached >= position)
+            return None
+        return row
 
-    def failed_lately(self) -> bool:
-        return time.monotonic() < self._silent_until
+    def age(self, position: int) -> float:
+        """How many seconds ago, at most, this process had followed the log no further than to `position`."""
+        with self._lock:
+            if self._known.position <= position:
+                return 0.0
+            now = time.monotonic()
+            return min((now - at for at, followed in self._noted if followed <= position), default=float("inf"))
 
     def _lately(self, now: float) -> int:
         """The position that this process had followed at most `MAX_LAG` seconds ago, or now."""

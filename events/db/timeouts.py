@@ -9,7 +9,7 @@ import psycopg
 from django.db import DatabaseError, connection
 
 from events import errors, store
-from events.db import pipeline
+from events.db import pipeline, replica
 
 # Set for the transaction, outside of one for the session, which goes back into the pool.
 SET = """
@@ -61,5 +61,5 @@ def _raise_if_too_long(error: Exception) -> None:
 
 def _set(value: str) -> str:
     """Set the limit for the current transaction, outside of one for the session; returns the previous limit."""
-    before: str = store.query(SET, (value, connection.in_atomic_block))[0][0]
+    before: str = store.query(SET, (value, replica.database().in_atomic_block))[0][0]
     return before

@@ -11,6 +11,9 @@ docs/read-side.md):
 
 An entry that may be some seconds old is loaded again in the background during the last third of its time, when it is
 read. Its readers do not wait for the load.
+
+A load from a standby reflects what its reader has seen (`events.db.replica`), which may be less. Others accept it only
+if its stamp proves enough for them; and a value that may be some seconds old counts the time by which the standby lags.
 """
 
 from __future__ import annotations
@@ -286,8 +289,11 @@ class Cache:
         begun, at = time.monotonic(), time.time()
         epoch, safe = head.stamp() if stamped else (self.known.epoch, 0)  # the server's, which may be another one
         asof = min([safe, *(progress.position(name) for name in task.fed_by)]) if stamped else 0
-        until = min(begun + task.seconds, begun + task.until())
         on_standby = replica.alias() == replica.ALIAS  # which may lack what is already known here
+        age = replica.STANDBY.age(safe) if on_standby and not task.exact else 0.0
+        if age > task.seconds:
+            return replica.run_in(None, partial(self._load, task))
+        until = begun + min(task.seconds - age, task.until())
         value = task.load()
         task.stats.loads += 1
         return Entry(
@@ -296,7 +302,7 @@ class Cache:
             asof=asof,
             epoch=epoch,
             until=until,
-            fresh_until=until if task.exact else begun + FRESH * task.seconds,
+            fresh_until=until if task.exact else begun + FRESH * task.seconds - age,
             slots=task.slots,
             exact=task.exact,
             begun=freshness.NEVER if on_standby else begun,

@@ -14,8 +14,8 @@ from django.db import connection, connections, transaction
 
 from devtools import processes
 from devtools.postgres import Postgres
-from events import export_reads, freshness, head, store
-from events.db import replica
+from events import errors, export_reads, freshness, head, store
+from events.db import replica, timeouts
 from events.subscriptions import runner as subscriptions
 from tests import factories
 from tests.events import effects, servers, test_head
@@ -234,7 +234,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> freshness.Freshness:
 
 
 def test_standby_is_read_as_far_as_the_position_of_the_reader_allows(
-    primary: Postgres, follower: Postgres, known: freshness.Freshness
+    primary: Postgres, follower: Postgres, known: freshness.Freshness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with following(), read_from(follower):
         position = effects.grow()
@@ -245,6 +245,11 @@ def test_standby_is_read_as_far_as_the_position_of_the_reader_allows(
         for seen, from_standby in ((position, True), (0, True), (position + 1, False), (None, False)):
             with replica.reading(seen):
                 assert where() is from_standby
+        with monkeypatch.context() as patched, replica.reading(0):
+            patched.setattr(replica, "MAX_SILENCE", 0.0)
+            assert where()
+            with replica.reading(0):
+                assert not where(), "it may have stopped replaying"
         with replica.reading(position):
             assert head.safe() == position, "the head is what the standby knows"
             assert store.read_all(position - 1, upto=head.safe())[0].position == position
@@ -259,13 +264,88 @@ def test_export_waits_for_the_standby_and_reads_it_inside_of_a_transaction(
     primary: Postgres, follower: Postgres, known: freshness.Freshness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_reads, "PATIENCE", WAIT)
-    with following(), read_from(follower):
+    with read_from(follower):
         position = effects.grow()
         with transaction.atomic():
             reads = export_reads.ExportReads()
             assert reads.run(where)
+            assert replica.run_in(None, lambda: reads.head) == head.safe() == position
             assert reads.run(lambda: store.read_all(position - 1, upto=position)[0].position) == position
             assert not where()
+
+
+@contextmanager
+def paused(follower: Postgres) -> Iterator[None]:
+    """A standby that receives the WAL and does not replay it."""
+    with session_of(follower) as session:
+        session.execute("select pg_wal_replay_pause()")
+        state = "select (pg_get_wal_replay_pause_state() = 'paused')::int"
+        assert processes.wait_until(lambda: value(session, state) == 1, WAIT)
+        try:
+            yield
+        finally:
+            session.execute("select pg_wal_replay_resume()")
+
+
+STARTED = "select started_at from events_epoch"
+
+
+def test_export_includes_committed_changes_without_an_event(
+    primary: Postgres, follower: Postgres, known: freshness.Freshness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with following(), read_from(follower):
+        with session_of(follower) as session:
+            wait_for(session, effects.grow())
+        with paused(follower):
+            store.execute("update events_epoch set started_at = started_at + interval '1 minute'")
+            changed = store.query(STARTED)
+            monkeypatch.setattr(export_reads, "PATIENCE", 0.0)
+            reads = export_reads.ExportReads()
+            assert not reads.run(where), "the standby has every event, but not the change"
+            assert reads.run(lambda: store.query(STARTED)) == changed
+        monkeypatch.setattr(export_reads, "PATIENCE", WAIT)
+        reads = export_reads.ExportReads()
+        assert reads.run(where)
+        assert reads.run(lambda: store.query(STARTED)) == changed
+
+
+def test_export_does_not_wait_for_a_server_that_is_no_standby_of_the_epoch(
+    primary: Postgres, follower: Postgres, known: freshness.Freshness
+) -> None:
+    with read_from(follower):
+        assert replica.STANDBY.replayed(head.epoch(), "0/0") == (True, True)
+        assert replica.STANDBY.replayed(str(uuid.uuid4()), "0/0") == (False, False)
+    with read_from(primary):
+        assert replica.STANDBY.replayed(head.epoch(), "0/0") == (False, False)
+
+
+def test_time_limit_holds_for_a_statement_on_the_standby_inside_of_a_transaction(
+    primary: Postgres, follower: Postgres, known: freshness.Freshness
+) -> None:
+    def slow() -> None:
+        with timeouts.at_most(0.05):
+            store.query("select pg_sleep(10)")
+
+    with read_from(follower):
+        limit = replica.run_in(replica.Scope.ALL, lambda: store.query("show statement_timeout"))
+        with transaction.atomic(), pytest.raises(errors.TookTooLong):
+            replica.run_in(replica.Scope.ALL, slow)
+        assert replica.run_in(replica.Scope.ALL, lambda: store.query("show statement_timeout")) == limit
+
+
+def test_table_that_the_standby_does_not_have_yet_is_read_from_the_primary(
+    primary: Postgres, follower: Postgres, known: freshness.Freshness
+) -> None:
+    with following(), read_from(follower):
+        position = effects.grow()
+        with session_of(follower) as session:
+            wait_for(session, position)
+        known.start(head.epoch(), position)
+        known.trusted_until = float("inf")
+        with paused(follower):
+            store.execute("create table migrated (n int)")
+            assert replica.run(position, lambda: store.query("select n from migrated")) == []
+        store.execute("drop table migrated")
 
 
 def test_standby_that_lags_or_process_that_does_not_follow_the_log_reads_from_the_primary(
@@ -275,15 +355,13 @@ def test_standby_that_lags_or_process_that_does_not_follow_the_log_reads_from_th
         position = effects.grow()
         with session_of(follower) as session:
             wait_for(session, position)
-            session.execute("select pg_wal_replay_pause()")
-        with replica.reading(0):
-            assert not where(), "this process does not follow the log"
-        known.start(head.epoch(), effects.grow(2))
-        known.trusted_until = float("inf")
-        with replica.reading(0):
-            assert not where(), "the standby lacks what this process has followed"
-        with session_of(follower) as session:
-            session.execute("select pg_wal_replay_resume()")
+        with paused(follower):
+            with replica.reading(0):
+                assert not where(), "this process does not follow the log"
+            known.start(head.epoch(), effects.grow(2))
+            known.trusted_until = float("inf")
+            with replica.reading(0):
+                assert not where(), "the standby lacks what this process has followed"
 
 
 def test_read_that_the_standby_fails_is_repeated_on_the_primary(

@@ -14,7 +14,7 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 from tqdm import tqdm
 
-from events import head, store, types
+from events import store, types
 from events.export_reads import ExportReads
 from events.types import RecordedEvent
 
@@ -40,14 +40,13 @@ class Command(BaseCommand):
         if options["json"] and file is None:
             raise CommandError("--json needs a FILE, because the events go to standard output.")
         with _target(file) as target:
-            upto = head.safe()
             reads = ExportReads()
-            count = _write(target, after, upto, type, reads)
-        summary = {"events": count, "head": upto, "file": str(file) if file else None}
+            count = _write(target, after, type, reads)
+        summary = {"events": count, "head": reads.head, "file": str(file) if file else None}
         if options["json"]:
             self.stdout.write(json.dumps(summary))
         else:
-            self.stderr.write(f"{count} events, up to position {upto}")
+            self.stderr.write(f"{count} events, up to position {reads.head}")
 
 
 @contextlib.contextmanager
@@ -68,9 +67,9 @@ def _target(file: Path | None) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
-def _write(target: IO[bytes], after: int, upto: int, kinds: list[str] | None, reads: ExportReads) -> int:
+def _write(target: IO[bytes], after: int, kinds: list[str] | None, reads: ExportReads) -> int:
     def following() -> list[RecordedEvent]:
-        return store.read_all(after, BATCH, upto=upto, types=kinds)
+        return store.read_all(after, BATCH, upto=reads.head, types=kinds)
 
     count = 0
     with tqdm(desc="export", unit=" events", disable=None) as bar:

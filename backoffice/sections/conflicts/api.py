@@ -115,6 +115,7 @@ def found(request: Request, key: str) -> models.Conflict:
 class ConflictList(views.View):
     """Lists conflicts by age, in pages."""
 
+    reads_standby = True
     operations = {
         "GET": openapi.Operation(
             id="list_conflicts",

@@ -14,7 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
-from backoffice import access, error_messages, listing, models, section
+from backoffice import access, error_messages, listing, models, section, standby
 from backoffice.section import Kind
 from backoffice.sections.conflicts import decisions, domain, inbox, situations, trail
 from backoffice.web import actors, diffs, event_rows, log_position, records, scripted_forms
@@ -154,6 +154,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    @standby.reads
     def list_page(self, request: HttpRequest) -> HttpResponse:
         """Lists conflicts: yours, your team's or all, open or closed, filtered by kind or record, sorted by age."""
         if not self.has_view_permission(request):
@@ -162,7 +163,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         filters = _filters(request)
         cursor = request.GET.get("cursor") or None
         try:
-            matching = _matching(request, filters).select_related("assignee")
+            matching = _matching(request, filters).prefetch_related("assignee")  # not joined: staff are on the primary
             found = listing.page(inbox.SPEC, sort=filters["sort"] or None, cursor=cursor, queryset=matching)
         except listing.PageError as error:
             messages.warning(request, error_messages.translate(error.message))
@@ -191,6 +192,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         }
         return TemplateResponse(request, "admin/backoffice/conflicts.html", context)
 
+    @standby.reads
     def rows(self, request: HttpRequest) -> HttpResponse:
         """Returns rows by id for an open page, like the lists of records (`lists.rows`)."""
         if not self.has_view_permission(request):
@@ -200,7 +202,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             shown, new = (_ids(request.GET.get(name, "").split(",")) for name in ("ids", "new"))
         except ValueError:
             return HttpResponseBadRequest()
-        items = inbox.visible(request.user).select_related("assignee").filter(pk__in=shown)
+        items = inbox.visible(request.user).prefetch_related("assignee").filter(pk__in=shown)
         fresh = _matching(request, _filters(request)).filter(pk__in=new).values_list("pk", flat=True)
         context = {"rows": with_details(list(items), request.user), "can_settle": access.may_resolve(request.user)}
         response = TemplateResponse(request, "admin/backoffice/conflict_rows.html", context)

@@ -17,7 +17,7 @@ from django.urls import URLPattern, path
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
-from backoffice import access, section
+from backoffice import access, section, standby
 from backoffice.web import causation, event_rows, log_position, timeline
 from events import decoding, errors, head, search, store, types
 from events.db import timeouts
@@ -56,6 +56,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    @standby.reads
     def list_page(self, request: HttpRequest) -> HttpResponse:
         """Lists the log, newest first, before the position `?before=`."""
         if not self.has_view_permission(request):

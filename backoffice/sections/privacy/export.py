@@ -27,7 +27,7 @@ from backoffice import models
 from backoffice.listing.order import Beyond
 from backoffice.sections.privacy import domain as privacy
 from backoffice.sections.privacy import erasure
-from events import head, store, types
+from events import store, types
 from events.export_reads import ExportReads
 from events.types import RecordedEvent
 
@@ -80,13 +80,13 @@ def parts(user: models.User) -> Iterator[bytes]:
 
 def part(user: models.User, place: Place | None, reads: ExportReads) -> Part:
     """The part of the document that begins at `place`; None: the first one."""
-    return reads.run(lambda: _part(user, place))
+    return reads.run(lambda: _part(user, place, reads.head))
 
 
-def _part(user: models.User, place: Place | None) -> Part:
+def _part(user: models.User, place: Place | None, upto: int) -> Part:
     if place is None:
         stream = types.stream_name("user", user.pk)
-        about = {"format": FORMAT, "head": head.safe(), "user": _row(user), "events": _wires(store.read_stream(stream))}
+        about = {"format": FORMAT, "head": upto, "user": _row(user), "events": _wires(store.read_stream(stream))}
         return Part(orjson.dumps(about)[:-1] + b',"forms":[', 1, Place("forms"))
     if place.section == "forms":
         forms = models.Form.objects.filter(user_id=user.pk)

@@ -184,7 +184,10 @@ returning id
 
 
 def purge(subjects: Sequence[str], _limit: int) -> int:
-    """Deletes the exports that contain data of these subjects (`events.extension.Purger`)."""
+    """Deletes the exports that contain data of these subjects (`events.extension.Purger`).
+
+    It runs before the answers are purged, because that takes long, and after it.
+    """
     keys: dict[str, list[str]] = {"user": [], "form": [], "submission": []}
     for subject in subjects:
         keys.get(types.category_of(subject), []).append(types.key_of(subject))

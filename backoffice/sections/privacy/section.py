@@ -13,6 +13,10 @@ SECTION = Section(
     api_shapes="backoffice.sections.privacy.shapes",
     before={"user": erasure.notes},
     after={"user": erasure.users, "form": erasure.forms, "submission": erasure.submissions},
-    purgers={"personal-data exports": export_jobs.purge, **erasure.PURGERS},
+    purgers={
+        "personal-data exports": export_jobs.purge,
+        **erasure.PURGERS,
+        "exports made during the purge": export_jobs.purge,  # they contain answers that were readable until now
+    },
     tasks=(tasks.make_export, tasks.resume_exports),
 )

@@ -420,6 +420,28 @@ def test_erasure_deletes_the_exports_that_contain_it(large: uuid.UUID, erased: s
     assert not export_jobs.advance(row.pk, ExportReads()), "the worker stops"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_export_made_while_answers_are_purged_is_deleted(large: uuid.UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure, "AT_ONCE", 0)
+    monkeypatch.setattr(purging, "BATCH", 5)
+    user = models.User.objects.get(pk=large)
+    commands.dispatch(factories.command(forms.EraseForm(), models.Form.objects.get(user_id=large).pk, reason="asked"))
+
+    def stop(step: str, _rows: int) -> None:
+        if step == "answers of submissions":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        purging.finish(report=stop)
+    row = export_jobs.request(user)
+    export_jobs.make(row.pk)
+    assert SECRET.encode() in b"".join(export_jobs.download(models.PersonExport.objects.get(pk=row.pk)))
+    purging.finish()
+    assert left(large) == 0
+    assert not models.PersonExport.objects.exists()
+    assert not models.PersonExportPart.objects.exists()
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("role", api_client.ROLES)
 def test_only_those_who_may_export_see_exports(large: uuid.UUID, role: str) -> None:

@@ -163,7 +163,8 @@ def test_several_hosts_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert database["OPTIONS"]["target_session_attrs"] == "read-write"
     assert (standby["HOST"], standby["USER"]) == ("r", "")
     assert "target_session_attrs" not in standby["OPTIONS"]
-    assert standby["OPTIONS"]["options"] == database["OPTIONS"]["options"]
+    read_only = " -c default_transaction_read_only=on"
+    assert standby["OPTIONS"]["options"] == database["OPTIONS"]["options"] + read_only
     assert found["DATABASE_ROUTERS"] == ["events.db.replica.Router"]
 
 

@@ -24,6 +24,7 @@ from metrics.caching import cache, figures
 from metrics.caching.entries import Entry, Memory
 from metrics.caching.shared import Found, new_token
 from tests import factories
+from tests.events import effects
 from tests.factories import Thread, command
 from tests.metrics.caching.simulated import Process, task
 from tests.metrics.counters import counting
@@ -238,6 +239,26 @@ def test_reader_who_knows_more_does_not_accept_what_a_standby_answers_later(stan
     demand = cache.Demand(one.known, asked, head.safe())
     assert not demand.accepts(on_standby(lambda: one.cache.get(asked))), "no subscription has told it of the event"
     assert demand.accepts(one.cache.get(asked))
+
+
+def test_value_that_may_be_old_counts_the_time_by_which_the_standby_lags(
+    standby: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = effects.subscription(name="follower", handle=lambda _events: None)
+    effects.catch_up(follower)
+    one, load = Process(), Loader(replica.alias)
+    monkeypatch.setattr(replica, "STANDBY", replica.Standby(one.known))
+    replica.STANDBY._lately(time.monotonic())
+    noted = time.monotonic()
+    factories.user()
+    one.follow()
+    for seconds, server in ((30.0, b'"replica"'), (0.0, b'"default"')):
+        asked = task(load, "user", exact=False, seconds=seconds)
+        entry = on_standby(lambda asked=asked: one.cache.get(asked))
+        assert (entry.value, entry.until <= noted + seconds) == (server, seconds > 0)
+    effects.catch_up(follower)
+    asked = task(load, "user", exact=False, seconds=0.0)
+    assert on_standby(lambda: one.cache.get(asked)).value == b'"replica"', "it has all that is known here"
 
 
 def test_failure_of_the_standby_is_no_failure_of_readers_who_wait(standby: None) -> None:

@@ -30,7 +30,7 @@ class MetricHistory(views.View):
     """Answers with the points of one metric."""
 
     reads_standby = True  # the newest samples may be missing there; `slot` says which ones are included
-    needs_primary = frozenset({"after"})  # a chart asks for its missing samples until it has them
+    needs_primary = views.View.needs_primary | {"after"}  # a chart asks for its missing samples until it has them
     operations = {
         "GET": openapi.Operation(
             id="read_metric_history",

@@ -59,7 +59,7 @@ def test_database_that_cannot_store_every_text_is_an_error_before_anything_is_cr
     out = StringIO()
     with pytest.raises(SystemExit):
         call_command("doctor", stdout=out)
-    assert "postgres" in out.getvalue()
+    assert "the encoding of the database is not UTF8" in out.getvalue()
 
 
 def test_caching_sequence_is_an_error() -> None:

@@ -94,10 +94,10 @@ def postgres() -> Finding:
     version = f"PostgreSQL {number // 10000}.{number % 10000}"
     if number // 10000 < OLDEST_POSTGRES:
         return Finding("postgres", "wrong", f"{version}; {OLDEST_POSTGRES} or newer is needed")
-    if not durable:
-        return Finding("postgres", "wrong", f"{version} runs with fsync off: a power cut would lose committed data")
     if not complete:
         return Finding("postgres", "wrong", f"{version}; the encoding of the database is not UTF8")
+    if not durable:
+        return Finding("postgres", "wrong", f"{version} runs with fsync off: a power cut would lose committed data")
     return Finding("postgres", "ok", version)
 
 
